@@ -1,0 +1,85 @@
+/* compress.h - what a quantizer provides: vectors in, bytes out, and the residual left behind.
+ *
+ *     trial[i]    = sum over terms of coef * x[i]      message terms, error feedback, -prediction
+ *     payload     = pack(trial)
+ *     residual[i] = trial[i] - decoded(payload)[i]
+ *
+ * pack does all of it in the passes its file states. The sum is taken in float, in the order of
+ * the terms, first a product, then fused multiply-adds: the same bits on every device.
+ */
+#ifndef COG_HOST_COMPRESS_H
+#define COG_HOST_COMPRESS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "device.h"
+
+enum { COG_MAX_TERMS = 16 };
+
+/* One addend of a trial. */
+typedef struct cog_term {
+    const float *x; /* [n] */
+    float coef;
+} cog_term;
+
+/* A configured quantizer for messages of n entries. */
+typedef struct cog_quantizer {
+    const struct cog_quantizer_ops *ops;
+    int64_t n;
+    int kind;         /* the family's own enumeration */
+    int64_t tile;     /* entries that share an index base or a scale */
+    int64_t kept;     /* entries sent: of the message, or of a full tile */
+    double ratio;     /* the share that was asked for */
+    bool bf16_values; /* values travel as bf16 instead of fp32 */
+} cog_quantizer;
+
+/* The verbs of a quantizer on one kind of device. */
+typedef struct cog_quantizer_kernels {
+    /* See above. residual [n] may alias any x and may not be NULL. state [state_bytes] is
+     * kept between the calls of one sender and starts as zeros. */
+    cog_status (*pack)(const cog_quantizer *q, cog_device *device, int n_terms,
+                       const cog_term *terms, float *residual, void *state, void *scratch,
+                       void *payload);
+    /* y[i - first] += weight * decoded(payload)[i] for first <= i < first + count, one fused
+     * multiply-add an entry. first is a multiple of COG_ADD_ALIGN. */
+    cog_status (*add)(const cog_quantizer *q, cog_device *device, const void *payload, float weight,
+                      int64_t first, int64_t count, float *y);
+} cog_quantizer_kernels;
+
+enum { COG_ADD_ALIGN = 4096 };
+
+typedef struct cog_quantizer_ops {
+    const char *name;
+    const char *summary; /* one line for `cograd info` */
+    bool exact;          /* decoded(payload) equals the trial */
+
+    /* q->n is set before. */
+    cog_status (*configure)(cog_quantizer *q, cog_spec *spec);
+    size_t (*payload_bytes)(const cog_quantizer *q); /* the most a payload can take */
+    size_t (*scratch_bytes)(const cog_quantizer *q);
+    size_t (*state_bytes)(const cog_quantizer *q);
+    /* Bytes of a payload in host memory that are in use: what is sent and counted. */
+    size_t (*used_bytes)(const cog_quantizer *q, const void *payload);
+    /* ERR_FORMAT unless these bytes, from a stranger, are a payload `add` can take. */
+    cog_status (*check)(const cog_quantizer *q, const void *payload, size_t bytes);
+    /* (optional, sparse families) The positions a payload in host memory speaks of, ascending, and
+     * how many; at most max_positions of them. */
+    int64_t (*positions)(const cog_quantizer *q, const void *payload, int64_t *out);
+    int64_t (*max_positions)(const cog_quantizer *q);
+
+    /* [COG_CPU] is required and defines the result; a missing entry falls back to it. */
+    const cog_quantizer_kernels *on[COG_N_DEVICE_KINDS];
+} cog_quantizer_ops;
+
+/* Table entry for a plug-in's CUDA kernels: NULL in a build without CUDA. */
+#ifdef COG_WITH_CUDA
+#define COG_CUDA_KERNELS(table) &(table)
+#else
+#define COG_CUDA_KERNELS(table) NULL
+#endif
+
+/* spec without the keys of the channel: "identity" | "bf16" | "topk:ratio=0.01,kind=chunk" ... */
+cog_status cog_quantizer_configure(cog_spec *spec, int64_t n, cog_quantizer *out);
+
+#endif

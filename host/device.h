@@ -1,0 +1,89 @@
+/* device.h - what a device back-end provides. One back-end is one file in devices/.
+ *
+ * Pointers are device memory unless they say host; sizes are in elements. Every operation has
+ * its meaning in devices/cpu.c: other back-ends reproduce it. Sums may be reordered, so they agree
+ * to rounding; everything that selects or packs agrees bit for bit.
+ */
+#ifndef COG_HOST_DEVICE_H
+#define COG_HOST_DEVICE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "cograd/device.h"
+#include "spec.h"
+
+/* Where the bias of output column c lives: block (c / group), row (c % group) of it. */
+typedef struct cog_panels {
+    int32_t n_blocks;
+    int64_t group;     /* output columns of one block, padding included */
+    int64_t block_len; /* distance between two blocks */
+} cog_panels;
+
+/* One addend of a fold or a combination: coef * the column group (or vector) it names. */
+typedef struct cog_fold_term {
+    int64_t column; /* first column */
+    float coef;
+} cog_fold_term;
+
+typedef struct cog_device_ops {
+    const char *name;
+    cog_device_kind kind;
+
+    cog_status (*open)(cog_device *device, cog_spec *spec);
+    void (*close)(cog_device *device);
+    cog_status (*sync)(cog_device *device);
+
+    cog_status (*alloc)(cog_device *device, size_t bytes, void **out);
+    void (*free)(cog_device *device, void *memory); /* accepts NULL */
+    cog_status (*upload)(cog_device *device, void *to, const void *from_host, size_t bytes);
+    cog_status (*download)(cog_device *device, void *to_host, const void *from, size_t bytes);
+
+    cog_status (*fill)(cog_device *device, float value, float *y, int64_t n);
+    /* y = a x + b y; y is not read when b is 0 */
+    cog_status (*axpby)(cog_device *device, float a, const float *x, float b, float *y, int64_t n);
+    /* bf16 with round to nearest even; NaN stays NaN */
+    cog_status (*to_bf16)(cog_device *device, const float *x, uint16_t *y, int64_t n);
+    cog_status (*from_bf16)(cog_device *device, const uint16_t *x, float *y, int64_t n);
+
+    /* C_i = alpha op(A_i) op(B_i) + beta C_i for i < count, row-major, C_i [m, n];
+     * A_i = a + i * stride_a and so on. C is not read when beta is 0. */
+    cog_status (*gemm)(cog_device *device, bool transpose_a, bool transpose_b, int64_t m, int64_t n,
+                       int64_t k, float alpha, const float *a, int64_t lda, int64_t stride_a,
+                       const float *b, int64_t ldb, int64_t stride_b, float beta, float *c,
+                       int64_t ldc, int64_t stride_c, int count);
+
+    /* z[r, c] += bias(c), then max(0, .) when relu; z is [rows, panels.n_blocks * panels.group],
+     * leading dimension ld. `bias` points at the first bias of block 0. */
+    cog_status (*bias_relu)(cog_device *device, int64_t rows, int64_t ld, const float *bias,
+                            cog_panels panels, bool relu, float *z);
+    /* delta[r, c] = softmax(z[r, :n_classes])[c] - (c == label[r]), and 0 for the padding columns
+     * up to ld. row_loss[r] = -log softmax(z)[label], row_correct[r] = 1.0f or 0.0f (the first
+     * of equal scores wins). delta may alias z; row_loss and row_correct may be NULL. */
+    cog_status (*softmax_cross_entropy)(cog_device *device, int64_t rows, int64_t n_classes,
+                                        int64_t ld, const float *z, const float *label,
+                                        float *delta, float *row_loss, float *row_correct);
+    /* delta[i] = activation[i] > 0 ? delta[i] : 0 */
+    cog_status (*relu_backward)(cog_device *device, const float *activation, float *delta,
+                                int64_t n);
+    /* out[r, 0..group) = sum over terms coef * d[r, column .. column + group); one pass.
+     * out has leading dimension ld_out. */
+    cog_status (*fold_columns)(cog_device *device, int64_t rows, int64_t group, int64_t ld,
+                               const float *d, int n_terms, const cog_fold_term *terms, float *out,
+                               int64_t ld_out);
+    /* y[c] = alpha * sum over rows of d[r, c] + beta * y[c], c < cols */
+    cog_status (*sum_rows)(cog_device *device, int64_t rows, int64_t cols, int64_t ld, float alpha,
+                           const float *d, float beta, float *y);
+} cog_device_ops;
+
+struct cog_device {
+    const cog_device_ops *ops;
+    void *state;
+    int64_t gemm_flops; /* 2 m n k summed over the products asked for: a counter for tests */
+};
+
+/* Allocate n floats set to zero. */
+cog_status cog_device_zeros(cog_device *device, int64_t n, float **out);
+void cog_device_free(cog_device *device, void *memory); /* accepts a NULL device or memory */
+
+#endif

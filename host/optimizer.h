@@ -1,0 +1,38 @@
+/* optimizer.h - one step of the parameters along a gradient, element by element.
+ *
+ *   sgd:rate=0.1                     theta -= rate g
+ *   momentum:rate=0.1,beta=0.9       m = beta m + g;  theta -= rate m
+ *   adam:rate=0.001,beta1=,beta2=,epsilon=   Kingma & Ba 2015, with bias correction
+ *   each with decay=constant|inverse|inverse-sqrt|cosine|step, scale=S (rounds): the rate at round
+ * r is rate, rate/(1+r/S), rate/sqrt(1+r/S), rate (1+cos(pi min(r/S,1)))/2, rate 10^-floor(r/S)
+ *
+ * A step is a function of (round, state, gradient) alone, with fixed rounding, so every replica
+ * that makes the same steps holds the same bits. That is what the exact downlink relies on.
+ */
+#ifndef COG_HOST_OPTIMIZER_H
+#define COG_HOST_OPTIMIZER_H
+
+#include "device.h"
+
+typedef struct cog_optimizer cog_optimizer;
+
+/* For n parameters on `device`. */
+cog_status cog_optimizer_open(const char *spec, cog_device *device, int64_t n, cog_optimizer **out);
+void cog_optimizer_close(cog_optimizer *optimizer); /* accepts NULL */
+
+/* Entries of a zero gradient leave parameters and state alone (plain SGD). */
+bool cog_optimizer_is_sparse(const cog_optimizer *optimizer);
+
+/* State vectors besides the parameters, n floats each: 0, 1 or 2; contiguous. */
+int cog_optimizer_n_state(const cog_optimizer *optimizer);
+float *cog_optimizer_state(cog_optimizer *optimizer);
+
+/* Step parameters [first, first + count) of `params` [n] along g[count] in `round`. */
+cog_status cog_optimizer_step(cog_optimizer *optimizer, int64_t round, int64_t first, int64_t count,
+                              const float *g, float *params);
+
+/* Plain SGD: step the listed parameters along g[position], and set g[position] to 0. */
+void cog_optimizer_step_at(cog_optimizer *optimizer, int64_t round, int64_t n_positions,
+                           const int64_t *position, float *g, float *params);
+
+#endif

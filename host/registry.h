@@ -1,0 +1,22 @@
+/* registry.h - find a plug-in by name, or walk all of one kind. */
+#ifndef COG_HOST_REGISTRY_H
+#define COG_HOST_REGISTRY_H
+
+#include "code.h"
+#include "compress.h"
+#include "device.h"
+#include "transport.h"
+
+/* NULL-terminated, in the order of registry.def. */
+extern const cog_code_ops *const cog_codes[];
+extern const cog_quantizer_ops *const cog_quantizers[];
+extern const cog_transport_ops *const cog_transports[];
+extern const cog_device_ops *const cog_devices[];
+
+/* ERR_SPEC, naming what there is, when the name is not registered. */
+cog_status cog_find_code(const char *name, const cog_code_ops **out);
+cog_status cog_find_quantizer(const char *name, const cog_quantizer_ops **out);
+cog_status cog_find_transport(const char *name, const cog_transport_ops **out);
+cog_status cog_find_device(const char *name, const cog_device_ops **out);
+
+#endif

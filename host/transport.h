@@ -1,0 +1,121 @@
+/* transport.h - what a transport provides: frames between a server and its workers.
+ *
+ * The server (rank 0) asks with `receive` for the next frame from anybody; coded rounds need no
+ * other ordering, but frames of one sender stay in order. Workers (ranks 1 .. n_workers) are
+ * driven: the transport calls `handle` with every frame that arrives for a worker, one at a time
+ * per worker, and the worker answers by calling `send`. So the same worker runs on a thread of its
+ * own, in a process of its own, or in virtual time with thousands of others on one thread.
+ */
+#ifndef COG_HOST_TRANSPORT_H
+#define COG_HOST_TRANSPORT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "spec.h"
+
+enum { COG_FRAME_MAGIC = 0x31474f43, COG_FRAME_VERSION = 1 }; /* "COG1" */
+
+typedef enum cog_frame_kind {
+    COG_FRAME_PARAMS = 1, /* server to worker: parameters or their update; compute and answer */
+    COG_FRAME_MESSAGE,    /* worker to server: one coded message */
+    COG_FRAME_DECLINE,    /* worker to server: no message of this worker comes this round */
+    COG_FRAME_RUN,        /* server to worker: all-reduce rounds up to `round` */
+    COG_FRAME_DONE,       /* worker to server: they are made; rank 1 sends its parameters along */
+    COG_FRAME_REDUCED,    /* transport to worker: the all-reduce it asked for is done */
+    COG_FRAME_FAULT       /* worker to server: it failed; the payload is the sentence */
+} cog_frame_kind;
+
+/* Fixed 48 bytes ahead of every payload, little endian. */
+typedef struct cog_frame_header {
+    uint32_t magic; /* COG_FRAME_MAGIC */
+    uint8_t version;
+    uint8_t kind;    /* cog_frame_kind */
+    uint16_t mode;   /* of a PARAMS payload: cog_downlink_mode */
+    int64_t round;   /* of the parameters; a message carries that of the parameters it answers */
+    int32_t message; /* row of the plan */
+    int32_t source;  /* rank */
+    uint64_t bytes;  /* payload that follows */
+    uint64_t
+        accepted; /* in PARAMS: bit i is set when message i of the worker's last answer was used */
+    uint64_t checksum; /* xxh64 of the payload; filled and checked by transports that leave the
+                          process */
+} cog_frame_header;
+
+_Static_assert(sizeof(cog_frame_header) == 48, "the frame header is a wire format");
+
+/* A frame that arrived. The payload is borrowed until the next receive, or until handle returns. */
+typedef struct cog_frame {
+    cog_frame_header header;
+    const void *payload;
+} cog_frame;
+
+typedef struct cog_transport cog_transport;
+
+typedef cog_status (*cog_handle_fn)(void *worker, const cog_frame *frame);
+
+typedef struct cog_transport_ops {
+    const char *name;
+    const char *summary; /* one line for `cograd info` */
+
+    cog_status (*open)(cog_transport *transport, cog_spec *spec);
+    void (*close)(cog_transport *transport); /* workers are stopped first; half-open is fine */
+
+    /* Begin to deliver frames to the workers; transport->handle and ->worker are set. */
+    cog_status (*start)(cog_transport *transport);
+    /* Deliver no more frames, wait for handlers under way, cut delays short. */
+    void (*stop)(cog_transport *transport);
+
+    /* Hand over one frame, from rank `from` to rank `to`. The payload may be reused on return. */
+    cog_status (*send)(cog_transport *transport, int from, int to, const cog_frame_header *header,
+                       const void *payload);
+    /* Server: the next frame. ERR_TIMEOUT when nothing arrived for timeout seconds of the
+     * transport's own time (virtual time: also when nothing is under way), ERR_TRANSPORT with the
+     * worker's sentence when a handler failed. */
+    cog_status (*receive)(cog_transport *transport, double timeout, cog_frame *out);
+
+    /* Worker, inside handle: its work took this many floating-point operations and ran `factor`
+     * times slower than it should, and `delay` seconds pass before anything that follows.
+     * Virtual time charges flops / rate * factor + delay; real time sleeps for
+     * (factor - 1) * time since the handler began + delay. */
+    cog_status (*elapse)(cog_transport *transport, int rank, double flops, double factor,
+                         double delay);
+
+    /* Worker, inside handle: sum x [n], host memory, over all workers. Starts when the handler
+     * returns; a REDUCED frame follows when x holds the sum on every worker. Every worker adds in
+     * the same order: the results are equal bit for bit. bf16: every transfer is rounded to bf16,
+     * so the sum is too. */
+    cog_status (*allreduce)(cog_transport *transport, int rank, float *x, int64_t n, bool bf16);
+
+    /* Seconds since start, virtual or real. Server only. */
+    double (*now)(cog_transport *transport);
+} cog_transport_ops;
+
+struct cog_transport {
+    const cog_transport_ops *ops;
+    int n_workers;
+    size_t max_payload; /* no frame is larger */
+    cog_handle_fn handle;
+    void **worker;    /* [n_workers] first argument of handle; worker i has rank i + 1 */
+    int64_t bytes_up; /* frames to the server; all-reduce: reduce half. Updated when a frame is
+                         received */
+    int64_t
+        bytes_down; /* frames to workers; all-reduce: gather half. Updated when a frame is sent */
+    void *state;
+};
+
+/* n_workers, max_payload, handle and worker are the caller's to set between create and start. */
+cog_status cog_transport_create(const char *spec, int n_workers, cog_transport **out);
+void cog_transport_destroy(cog_transport *transport); /* accepts NULL; stops and closes */
+
+/* A header with the fixed fields filled in. */
+static inline cog_frame_header cog_frame_make(cog_frame_kind kind, int source, int64_t round) {
+    return (cog_frame_header){.magic = COG_FRAME_MAGIC,
+                              .version = COG_FRAME_VERSION,
+                              .kind = (uint8_t)kind,
+                              .round = round,
+                              .source = source};
+}
+
+#endif

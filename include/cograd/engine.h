@@ -1,0 +1,94 @@
+/* engine.h - coded, compressed, distributed gradient descent in four calls.
+ *
+ *     dataset -> shards -> gradient -> encode -> pack -> send
+ *                                                          |
+ *     parameters <- update <- decode <- unpack <- receive <-
+ *
+ *     cog_engine_config config = cog_engine_config_default();
+ *     config.train = train;
+ *     cog_engine *engine;
+ *     cog_engine_create(&config, &engine);
+ *     cog_engine_run(engine, 1000, NULL, NULL);
+ *     cog_engine_evaluate(engine, test, &loss);
+ *     cog_engine_destroy(engine);
+ *
+ * With the transports "sim" and "threads" one process plays the server and all workers.
+ */
+#ifndef COG_ENGINE_H
+#define COG_ENGINE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "cograd/code.h"
+#include "cograd/data.h"
+#include "cograd/model.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct cog_engine cog_engine;
+
+typedef struct cog_engine_config {
+    const cog_dataset *train; /* must outlive the engine */
+    const char *model;        /* default "mlp:hidden=512x256" */
+    const char *device;       /* default "cpu" */
+    const char *transport;    /* default "sim" */
+    const char *code;         /* default "lwpd:weight=2,wait=6" */
+    const char *channel;    /* default "topk:ratio=0.001,feedback=1"; ignored by all-reduce codes */
+    const char *downlink;   /* default "delta"; or "fp32", "bf16" */
+    const char *optimizer;  /* default "sgd:rate=0.2" */
+    const char *stragglers; /* default "none" */
+    int32_t n_workers;      /* default 8 */
+    int64_t batch;          /* rows drawn from each shard in a round; 0: the whole shard */
+    int64_t staleness;      /* messages older than this many rounds are dropped; default 64 */
+    int64_t report_every;   /* rounds between two reports; default 50 */
+    double timeout;         /* seconds without progress before a run gives up; default 60 */
+    double max_amplification; /* lossy channels over a code above this are refused; default 16 */
+    uint64_t seed;
+} cog_engine_config;
+
+/* Where the run stands. Counters run from the start. */
+typedef struct cog_report {
+    int64_t round;            /* updates made so far */
+    double seconds;           /* wall clock */
+    double virtual_seconds;   /* clock of the simulated cluster; equals seconds elsewhere */
+    int64_t bytes_up;         /* workers to server, headers included; all-reduce: its reduce half */
+    int64_t bytes_down;       /* server to workers, headers included; all-reduce: its gather half */
+    int64_t messages_used;    /* messages that entered an update */
+    int64_t messages_late;    /* of them, answers to an older round */
+    int64_t messages_dropped; /* arrived but not used */
+    int64_t rounds_skipped;   /* rounds in which the answers did not determine an update */
+} cog_report;
+
+/* Called on the server's thread every report_every rounds; return false to stop. */
+typedef bool (*cog_report_fn)(const cog_report *report, void *user);
+
+cog_engine_config cog_engine_config_default(void);
+
+cog_status cog_engine_create(const cog_engine_config *config, cog_engine **out);
+void cog_engine_destroy(cog_engine *engine); /* accepts NULL */
+
+/* Run until n_rounds updates have been made in all, or on_report (may be NULL) says stop.
+ * May be called again to go on.
+ * ERR_TIMEOUT   too few workers answered within `timeout`
+ * Any error of a worker is returned with its sentence. */
+cog_status cog_engine_run(cog_engine *engine, int64_t n_rounds, cog_report_fn on_report,
+                          void *user);
+
+/* Mean loss and share of correct rows on a data set, at the server's parameters. */
+cog_status cog_engine_evaluate(cog_engine *engine, const cog_dataset *data, double *loss,
+                               double *accuracy);
+
+cog_report cog_engine_report(const cog_engine *engine);
+
+/* The server's parameters, in the model's layout. */
+int64_t cog_engine_n_params(const cog_engine *engine);
+cog_status cog_engine_get_params(cog_engine *engine, float *out, int64_t n);
+cog_status cog_engine_set_params(cog_engine *engine, const float *values, int64_t n);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
