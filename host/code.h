@@ -16,10 +16,10 @@ typedef enum cog_role { COG_ROLE_STAR, COG_ROLE_ALLREDUCE } cog_role;
 typedef struct cog_code_ops {
     const char *name;
     const char *summary; /* one line for `cograd info` */
-    cog_late late;
     cog_role role;
 
-    /* Fill code->plan, code->wait_for, and code->state when the family needs memory. */
+    /* Fill code->plan, code->wait_for, code->late when late messages are of use, and code->state
+     * when the family needs memory. */
     cog_status (*build)(cog_code *code, cog_spec *spec);
     /* (optional) default frees code->state */
     void (*destroy)(cog_code *code);
@@ -28,15 +28,20 @@ typedef struct cog_code_ops {
     double (*coef)(const cog_code *code, int64_t round, int32_t term);
     bool (*ready)(const cog_code *code, const cog_arrivals *arrivals);
     cog_status (*decode)(const cog_code *code, const cog_arrivals *arrivals, cog_decoding *out);
+    /* (optional) Closed form of the mean decoding error, relative to the target, over uniformly
+     * random sets of n_answers workers, or a bound on it; NAN when none is known. */
+    double (*error_bound)(const cog_code *code, int n_answers);
 } cog_code_ops;
 
 struct cog_code {
     const cog_code_ops *ops;
     cog_plan plan;
-    int32_t wait_for;    /* messages that make most families ready */
-    bool keeps_messages; /* decode may use messages that arrived in earlier rounds */
-    bool bf16;           /* all-reduce codes: the wire carries bf16 */
-    void *state;         /* freed with free(); NULL when unused */
+    cog_late late;             /* default COG_LATE_DROP */
+    int32_t wait_for;          /* messages that make most families ready */
+    bool keeps_messages;       /* decode may use messages that arrived in earlier rounds */
+    bool bf16;                 /* all-reduce codes: the wire carries bf16 */
+    void *state;               /* freed with free(); NULL when unused */
+    struct cog_solver *solver; /* workspace of cog_decode_least_squares */
 };
 
 static inline double cog_code_coef(const cog_code *code, int64_t round, int32_t term) {
@@ -51,15 +56,31 @@ void cog_plan_message(cog_plan *plan, int message, int owner);
 void cog_plan_term(cog_plan *plan, int message, int part, double coef);
 
 /* ready() shared by the families that just count: wait_for messages arrived, or every message
- * that is not declined. */
+ * that is not declined (then decode may refuse, and the round is skipped). */
 bool cog_ready_when_enough(const cog_code *code, const cog_arrivals *arrivals);
 
 /* decode() for families without a closed form: for every block, the minimum-norm combination of
  * the current (age 0) rows closest to the sum over shards of that block.
  * ERR_UNDECODABLE when the squared miss of some block exceeds tolerance * n_shards; INFINITY
- * accepts any. */
+ * accepts any. The first call allocates its workspace, later ones do not; one call at a time
+ * per code. */
 cog_status cog_decode_least_squares(const cog_code *code, const cog_arrivals *arrivals,
                                     double tolerance, cog_decoding *out);
+
+/* The tolerance of exact codes: far above rounding (1e-24 at an amplification of 1e4), far below
+ * the miss of a set that does not determine the gradient. */
+#define COG_EXACT_TOLERANCE 1e-16
+
+/* Families with random coefficients: draw(code, attempt) fills the coefficients of a finished plan
+ * and returns false when they are unusable; the attempt of least amplification is kept.
+ * ERR_ARGUMENT when none decodes. */
+typedef bool (*cog_draw_fn)(cog_code *code, uint32_t attempt);
+cog_status cog_plan_keep_best(cog_code *code, int n_attempts, cog_draw_fn draw);
+
+/* True when message m arrived and answers the current round. */
+static inline bool cog_is_current(const cog_arrivals *arrivals, int m) {
+    return arrivals->arrived[m] && (arrivals->age == NULL || arrivals->age[m] == 0);
+}
 
 static inline void cog_decoding_add(cog_decoding *out, int block, int message, double weight) {
     out->terms[out->count++] = (cog_decode_term){block, message, weight};
