@@ -33,6 +33,8 @@ typedef struct cog_device_ops {
     cog_status (*open)(cog_device *device, cog_spec *spec);
     void (*close)(cog_device *device);
     cog_status (*sync)(cog_device *device);
+    /* (optional) what cog_device_stream() hands out, default NULL */
+    void *(*stream)(const cog_device *device);
 
     cog_status (*alloc)(cog_device *device, size_t bytes, void **out);
     void (*free)(cog_device *device, void *memory); /* accepts NULL */
@@ -47,7 +49,9 @@ typedef struct cog_device_ops {
     cog_status (*from_bf16)(cog_device *device, const uint16_t *x, float *y, int64_t n);
 
     /* C_i = alpha op(A_i) op(B_i) + beta C_i for i < count, row-major, C_i [m, n];
-     * A_i = a + i * stride_a and so on. C is not read when beta is 0. */
+     * A_i = a + i * stride_a and so on. C is not read when beta is 0. The C_i may coincide
+     * (stride_c = 0, beta = 1): then they add up in the order of i. Called through
+     * cog_device_gemm(), which counts. */
     cog_status (*gemm)(cog_device *device, bool transpose_a, bool transpose_b, int64_t m, int64_t n,
                        int64_t k, float alpha, const float *a, int64_t lda, int64_t stride_a,
                        const float *b, int64_t ldb, int64_t stride_b, float beta, float *c,
@@ -59,7 +63,8 @@ typedef struct cog_device_ops {
                             cog_panels panels, bool relu, float *z);
     /* delta[r, c] = softmax(z[r, :n_classes])[c] - (c == label[r]), and 0 for the padding columns
      * up to ld. row_loss[r] = -log softmax(z)[label], row_correct[r] = 1.0f or 0.0f (the first
-     * of equal scores wins). delta may alias z; row_loss and row_correct may be NULL. */
+     * of equal scores wins). delta may alias z; row_loss and row_correct may be NULL. A label that
+     * is no class gives the loss NaN. */
     cog_status (*softmax_cross_entropy)(cog_device *device, int64_t rows, int64_t n_classes,
                                         int64_t ld, const float *z, const float *label,
                                         float *delta, float *row_loss, float *row_correct);
@@ -85,5 +90,11 @@ struct cog_device {
 /* Allocate n floats set to zero. */
 cog_status cog_device_zeros(cog_device *device, int64_t n, float **out);
 void cog_device_free(cog_device *device, void *memory); /* accepts a NULL device or memory */
+
+/* ops->gemm, and gemm_flops kept up to date: the one way to ask for a product. */
+cog_status cog_device_gemm(cog_device *device, bool transpose_a, bool transpose_b, int64_t m,
+                           int64_t n, int64_t k, float alpha, const float *a, int64_t lda,
+                           int64_t stride_a, const float *b, int64_t ldb, int64_t stride_b,
+                           float beta, float *c, int64_t ldc, int64_t stride_c, int count);
 
 #endif
