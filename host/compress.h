@@ -27,11 +27,12 @@ typedef struct cog_term {
 typedef struct cog_quantizer {
     const struct cog_quantizer_ops *ops;
     int64_t n;
-    int kind;         /* the family's own enumeration */
-    int64_t tile;     /* entries that share an index base or a scale */
-    int64_t kept;     /* entries sent: of the message, or of a full tile */
-    double ratio;     /* the share that was asked for */
-    bool bf16_values; /* values travel as bf16 instead of fp32 */
+    int kind;                            /* the family's own enumeration */
+    int64_t tile;                        /* entries that share an index base or a scale */
+    int64_t kept;                        /* the most entries a payload speaks of */
+    double ratio;                        /* the share that was asked for */
+    bool bf16_values;                    /* values travel as bf16 instead of fp32 */
+    const struct cog_tile_ops *tile_ops; /* hot loops in this processor's instruction set */
 } cog_quantizer;
 
 /* The verbs of a quantizer on one kind of device. */
