@@ -31,7 +31,8 @@ float *cog_optimizer_state(cog_optimizer *optimizer);
 cog_status cog_optimizer_step(cog_optimizer *optimizer, int64_t round, int64_t first, int64_t count,
                               const float *g, float *params);
 
-/* Plain SGD: step the listed parameters along g[position], and set g[position] to 0. */
+/* Plain SGD on a part of the parameters: step the listed parameters along g[position], and set
+ * g[position] to 0. */
 void cog_optimizer_step_at(cog_optimizer *optimizer, int64_t round, int64_t n_positions,
                            const int64_t *position, float *g, float *params);
 

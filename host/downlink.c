@@ -1,0 +1,206 @@
+/* downlink.c - the server's log of recent updates, and what is sent from it.
+ *
+ * The log is one contiguous buffer: the payload for a worker at version v is the tail that begins
+ * at round v, sent from where it lies. It never holds more than the parameters would take,
+ * because past that the parameters are sent instead. */
+#include "downlink.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "check.h"
+
+/* Rounds the log can hold: a worker further behind gets all parameters. */
+enum { MAX_ROUNDS = 4096 };
+
+typedef enum kind { DELTA, FP32, BF16 } kind;
+static const char *const kind_names[] = {"delta", "fp32", "bf16", NULL};
+
+struct cog_downlink {
+    kind kind;
+    cog_replica *replica;
+    cog_device *device;
+    int64_t n_params, n_state; /* floats */
+    int64_t oldest, newest;    /* the log holds rounds oldest .. newest - 1 */
+    size_t begin, end;         /* their bytes in `log` */
+    size_t offset[MAX_ROUNDS]; /* where round r begins, at r % MAX_ROUNDS */
+    uint8_t *log; /* [2 * dense bytes]: half of it moves at most once per half filled */
+    void *dense;  /* host copy of what is sent whole, of version dense_round */
+    int64_t dense_round;
+};
+
+static size_t dense_bytes(const cog_downlink *d) {
+    const size_t entry = d->kind == BF16 ? sizeof(uint16_t) : sizeof(float);
+    return (size_t)(d->n_params + (d->kind == DELTA ? d->n_state : 0)) * entry;
+}
+
+bool cog_downlink_relays(const cog_downlink *d) { return d->kind == DELTA; }
+size_t cog_downlink_max_bytes(const cog_downlink *d) { return dense_bytes(d); }
+
+static cog_status choose(cog_downlink *d, const char *text, size_t round_bytes) {
+    cog_spec spec;
+    COG_TRY(cog_spec_parse(text, &spec));
+    int found = 0;
+    while (kind_names[found] != NULL && strcmp(kind_names[found], spec.name) != 0) found++;
+    COG_CHECK(kind_names[found] != NULL, COG_ERR_SPEC,
+              "no downlink is named '%s'; there are: delta, fp32, bf16", spec.name);
+    COG_TRY(cog_spec_finish(&spec));
+    d->kind = (kind)found;
+    if (d->kind == DELTA && round_bytes >= (size_t)d->n_params * sizeof(float)) d->kind = FP32;
+    return COG_OK;
+}
+
+static cog_status allocate(cog_downlink *d) {
+    const bool host_params = cog_device_kind_of(d->device) == COG_CPU;
+    const bool whole_in_place =
+        host_params && (d->kind == FP32 || (d->kind == DELTA && d->n_state == 0));
+    if (!whole_in_place) d->dense = malloc(dense_bytes(d) + 1);
+    if (d->kind == DELTA) d->log = malloc(2 * dense_bytes(d) + 1);
+    COG_CHECK((whole_in_place || d->dense != NULL) && (d->kind != DELTA || d->log != NULL),
+              COG_ERR_MEMORY, "no memory for the downlink");
+    return COG_OK;
+}
+
+cog_status cog_downlink_open(const char *spec, cog_replica *replica, cog_device *device,
+                             size_t round_bytes, cog_downlink **out) {
+    cog_downlink *d = calloc(1, sizeof(*d));
+    COG_CHECK(d != NULL, COG_ERR_MEMORY, "no memory for the downlink");
+    d->replica = replica;
+    d->device = device;
+    d->n_params = cog_replica_n_params(replica);
+    d->n_state = d->n_params * cog_optimizer_n_state(cog_replica_optimizer(replica));
+    d->dense_round = -1;
+    cog_status status = choose(d, spec, round_bytes);
+    if (status == COG_OK) status = allocate(d);
+    if (status != COG_OK) {
+        cog_downlink_close(d);
+        return status;
+    }
+    *out = d;
+    return COG_OK;
+}
+
+void cog_downlink_close(cog_downlink *d) {
+    if (d == NULL) return;
+    free(d->log);
+    free(d->dense);
+    free(d);
+}
+
+void cog_downlink_forget(cog_downlink *d, int64_t round) {
+    d->oldest = d->newest = round;
+    d->begin = d->end = 0;
+    d->dense_round = -1;
+}
+
+static void drop_oldest(cog_downlink *d) {
+    d->oldest++;
+    d->begin = d->oldest < d->newest ? d->offset[d->oldest % MAX_ROUNDS] : d->end;
+}
+
+/* Move what is left to the front, to make room behind it. */
+static void compact(cog_downlink *d) {
+    memmove(d->log, d->log + d->begin, d->end - d->begin);
+    for (int64_t r = d->oldest; r < d->newest; r++) d->offset[r % MAX_ROUNDS] -= d->begin;
+    d->end -= d->begin;
+    d->begin = 0;
+}
+
+cog_status cog_downlink_record(cog_downlink *d, int64_t round, const cog_update *update) {
+    if (d->kind != DELTA) {
+        d->newest = round + 1;
+        return COG_OK;
+    }
+    COG_CHECK(round == d->newest, COG_ERR_ARGUMENT, "round %lld is recorded after round %lld",
+              (long long)round, (long long)d->newest - 1);
+    const size_t bytes = cog_update_wire_bytes(update), limit = dense_bytes(d);
+    if (bytes > limit) { /* a round larger than the parameters is never relayed */
+        cog_downlink_forget(d, round + 1);
+        return COG_OK;
+    }
+    while (d->newest - d->oldest == MAX_ROUNDS || d->end - d->begin + bytes > limit) drop_oldest(d);
+    if (d->end + bytes > 2 * limit) compact(d);
+    d->offset[round % MAX_ROUNDS] = d->end;
+    cog_update_write(update, d->log + d->end);
+    d->end += bytes;
+    d->newest = round + 1;
+    return COG_OK;
+}
+
+/* Everything, in host memory; made at most once a round. */
+static cog_status encode_whole(cog_downlink *d, const void **payload) {
+    const float *params = cog_replica_params(d->replica);
+    const cog_device_ops *ops = d->device->ops;
+    const size_t n = (size_t)d->n_params;
+    if (d->dense == NULL) {
+        *payload = params;
+        return COG_OK;
+    }
+    *payload = d->dense;
+    if (d->dense_round == d->newest) return COG_OK;
+    d->dense_round = d->newest;
+    if (d->kind == BF16) return ops->to_bf16(d->device, params, d->dense, d->n_params);
+    COG_TRY(ops->download(d->device, d->dense, params, n * sizeof(float)));
+    if (d->kind == FP32 || d->n_state == 0) return COG_OK;
+    return ops->download(d->device, (float *)d->dense + n,
+                         cog_optimizer_state(cog_replica_optimizer(d->replica)),
+                         (size_t)d->n_state * sizeof(float));
+}
+
+cog_status cog_downlink_encode(cog_downlink *d, int64_t version, cog_downlink_mode *mode,
+                               const void **payload, size_t *bytes) {
+    if (d->kind == DELTA && version >= d->oldest) {
+        const size_t from = version < d->newest ? d->offset[version % MAX_ROUNDS] : d->end;
+        *mode = COG_DOWNLINK_UPDATES;
+        *payload = d->log + from;
+        *bytes = d->end - from;
+        return COG_OK;
+    }
+    *mode = d->kind == DELTA  ? COG_DOWNLINK_STATE
+            : d->kind == FP32 ? COG_DOWNLINK_FP32
+                              : COG_DOWNLINK_BF16;
+    *bytes = dense_bytes(d);
+    return encode_whole(d, payload);
+}
+
+/* ---------------------------------------------------------------- worker end */
+
+static cog_status apply_updates(cog_replica *replica, const cog_quantizer *q, int32_t n_rows,
+                                cog_update *update, int64_t version, int64_t round,
+                                const void *payload, size_t bytes) {
+    const int32_t n_blocks = (int32_t)(cog_replica_n_params(replica) / q->n);
+    size_t at = 0;
+    for (; version < round; version++) {
+        size_t used;
+        COG_TRY(cog_update_read(update, q, n_rows, n_blocks, (const uint8_t *)payload + at,
+                                bytes - at, &used));
+        COG_TRY(cog_replica_apply(replica, version, update));
+        at += used;
+    }
+    COG_CHECK(at == bytes, COG_ERR_FORMAT, "%zu bytes are left after the updates of %lld rounds",
+              bytes - at, (long long)round);
+    return COG_OK;
+}
+
+cog_status cog_downlink_apply(cog_replica *replica, cog_device *device, const cog_quantizer *q,
+                              int32_t n_rows, cog_update *update, cog_downlink_mode mode,
+                              int64_t version, int64_t round, const void *payload, size_t bytes) {
+    const cog_device_ops *ops = device->ops;
+    const size_t n = (size_t)cog_replica_n_params(replica);
+    cog_optimizer *optimizer = cog_replica_optimizer(replica);
+    const size_t state = n * (size_t)cog_optimizer_n_state(optimizer) * sizeof(float);
+    if (mode == COG_DOWNLINK_UPDATES) {
+        COG_CHECK(version >= 0, COG_ERR_FORMAT, "updates for a worker without parameters");
+        return apply_updates(replica, q, n_rows, update, version, round, payload, bytes);
+    }
+    const size_t entry = mode == COG_DOWNLINK_BF16 ? sizeof(uint16_t) : sizeof(float);
+    const size_t expected = n * entry + (mode == COG_DOWNLINK_STATE ? state : 0);
+    COG_CHECK(mode >= COG_DOWNLINK_STATE && mode <= COG_DOWNLINK_BF16 && bytes == expected,
+              COG_ERR_FORMAT, "parameters of %zu bytes in mode %d, expected %zu", bytes, (int)mode,
+              expected);
+    if (mode == COG_DOWNLINK_BF16)
+        return ops->from_bf16(device, payload, cog_replica_params(replica), (int64_t)n);
+    COG_TRY(ops->upload(device, cog_replica_params(replica), payload, n * sizeof(float)));
+    if (mode != COG_DOWNLINK_STATE || state == 0) return COG_OK;
+    return ops->upload(device, cog_optimizer_state(optimizer), (const float *)payload + n, state);
+}

@@ -1,0 +1,250 @@
+/* server.c - rank 0: ask, wait for enough, decode, update.
+ *
+ * This file is the spine of the engine. It does not know which code, compressor, transport or
+ * device it runs with. */
+#include "server.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "check.h"
+
+/* Bring a worker's parameters up to date, and say which of its last messages were used. */
+static cog_status ask(cog_server *s, int worker) {
+    cog_downlink_mode mode;
+    const void *payload;
+    size_t bytes;
+    COG_TRY(cog_downlink_encode(s->downlink, s->version[worker], &mode, &payload, &bytes));
+    cog_frame_header header = cog_frame_make(COG_FRAME_PARAMS, 0, s->round);
+    header.mode = (uint16_t)mode;
+    header.bytes = bytes;
+    header.accepted = s->accepted[worker];
+    s->accepted[worker] = 0;
+    s->version[worker] = s->round;
+    s->awaited[worker] = s->code->plan.first[worker + 1] - s->code->plan.first[worker];
+    return s->transport->ops->send(s->transport, 0, worker + 1, &header, payload);
+}
+
+/* Workers still busy with an older round are left alone. */
+static cog_status ask_idle_workers(cog_server *s) {
+    for (int i = 0; i < s->n_idle; i++) COG_TRY(ask(s, s->idle[i]));
+    s->n_idle = 0;
+    return COG_OK;
+}
+
+/* A worker that owes nothing more waits for the next round - unless all it said was useless now:
+ * then it is asked again at once, because it may be the one this round needs. */
+static cog_status after_message(cog_server *s, int worker, bool was_useful) {
+    if (s->awaited[worker] > 0) return COG_OK;
+    if (!was_useful) return ask(s, worker);
+    s->idle[s->n_idle++] = worker;
+    return COG_OK;
+}
+
+static cog_status take_message(cog_server *s, const cog_frame *frame, int worker) {
+    const int m = frame->header.message;
+    const int64_t age = s->round - frame->header.round;
+    const bool too_late =
+        age > s->staleness || (age > 0 && s->code->late == COG_LATE_DROP) || s->arrived[m];
+    s->awaited[worker]--;
+    if (too_late) {
+        s->report.messages_dropped++;
+        return after_message(s, worker, false);
+    }
+    COG_TRY(cog_channel_receive(s->channel[m], frame->payload, frame->header.bytes));
+    s->arrived[m] = s->held[m] = 1;
+    s->age[m] = (int32_t)age;
+    s->arrivals.n_arrived++;
+    return after_message(s, worker, true);
+}
+
+/* No answer to an older round is no news for this one. */
+static cog_status take_decline(cog_server *s, const cog_frame *frame, int worker) {
+    const bool is_current = frame->header.round == s->round;
+    if (is_current) s->arrivals.n_missing += s->awaited[worker];
+    s->awaited[worker] = 0;
+    return after_message(s, worker, is_current);
+}
+
+static cog_status take(cog_server *s, const cog_frame *frame) {
+    const cog_frame_header *h = &frame->header;
+    const cog_plan *plan = &s->code->plan;
+    COG_CHECK(h->message >= 0 && h->message < plan->n_messages &&
+                  plan->owner[h->message] == h->source - 1 && h->round <= s->round,
+              COG_ERR_FORMAT, "rank %d sent message %d of round %lld in round %lld", h->source,
+              h->message, (long long)h->round, (long long)s->round);
+    const int worker = h->source - 1;
+    COG_CHECK(s->awaited[worker] > 0, COG_ERR_FORMAT, "worker %d sent a message unasked", worker);
+    if (h->kind == COG_FRAME_MESSAGE) return take_message(s, frame, worker);
+    COG_CHECK(h->kind == COG_FRAME_DECLINE, COG_ERR_FORMAT, "the server got a frame of kind %d",
+              h->kind);
+    return take_decline(s, frame, worker);
+}
+
+static cog_status wait_for_enough(cog_server *s) {
+    s->arrivals.round = s->round;
+    while (!cog_code_ready(s->code, &s->arrivals)) {
+        cog_frame frame;
+        const cog_status status = s->transport->ops->receive(s->transport, s->timeout, &frame);
+        COG_CHECK(status != COG_ERR_TIMEOUT, COG_ERR_TIMEOUT,
+                  "round %lld: %d of %d messages arrived, and nothing more within %g seconds",
+                  (long long)s->round, s->arrivals.n_arrived, s->arrivals.n_messages, s->timeout);
+        COG_TRY(status);
+        COG_TRY(take(s, &frame));
+    }
+    return COG_OK;
+}
+
+/* Counting sort of the decoding's terms by message; their order within one stays. */
+static void sort_terms(cog_server *s) {
+    const cog_decoding *d = &s->decoding;
+    memset(s->first, 0, ((size_t)s->arrivals.n_messages + 1) * sizeof(*s->first));
+    for (int i = 0; i < d->count; i++) s->first[d->terms[i].message + 1]++;
+    for (int m = 0; m < s->arrivals.n_messages; m++) s->first[m + 1] += s->first[m];
+    for (int i = 0; i < d->count; i++) s->order[s->first[d->terms[i].message]++] = i;
+    for (int m = s->arrivals.n_messages; m > 0; m--) s->first[m] = s->first[m - 1];
+    s->first[0] = 0;
+}
+
+/* The decoding as an update: message by message, with the payloads the channels hold. */
+static cog_status build_update(cog_server *s) {
+    sort_terms(s);
+    for (int m = 0; m < s->arrivals.n_messages; m++) {
+        if (s->first[m] == s->first[m + 1]) continue;
+        size_t bytes;
+        const void *payload = cog_channel_payload(s->channel[m], &bytes);
+        COG_TRY(cog_update_message_add(&s->update, m, payload, bytes));
+        for (int i = s->first[m]; i < s->first[m + 1]; i++) {
+            const cog_decode_term *term = &s->decoding.terms[s->order[i]];
+            COG_TRY(cog_update_term_add(&s->update, term->block, (float)term->weight));
+        }
+    }
+    return COG_OK;
+}
+
+/* Answers that do not determine an update (too many workers declined) make an empty one: the
+ * round is skipped and counted, and nobody's message is accepted. */
+static cog_status decode(cog_server *s) {
+    cog_update_clear(&s->update);
+    const cog_status status = cog_code_decode(s->code, &s->arrivals, &s->decoding);
+    if (status == COG_ERR_UNDECODABLE) {
+        s->report.rounds_skipped++;
+        return COG_OK;
+    }
+    COG_TRY(status);
+    COG_TRY(build_update(s));
+    return cog_replica_apply(s->replica, s->round, &s->update);
+}
+
+/* Messages that arrived but got no weight (a spare replica) count as never sent. */
+static void settle(cog_server *s) {
+    const cog_plan *plan = &s->code->plan;
+    for (int i = 0; i < s->update.n_messages; i++) {
+        const int m = s->update.messages[i].row, worker = plan->owner[m];
+        if (!s->arrived[m]) continue; /* held from an earlier round, settled then */
+        s->accepted[worker] |= 1ull << (m - plan->first[worker]);
+        s->report.messages_used++;
+        s->report.messages_late += s->age[m] > 0;
+        s->arrivals.n_arrived--;
+    }
+    s->report.messages_dropped += s->arrivals.n_arrived; /* what is left was not used */
+    s->arrivals.n_arrived = s->arrivals.n_missing = 0;
+    memset(s->arrived, 0, (size_t)s->arrivals.n_messages);
+}
+
+cog_status cog_server_round(cog_server *s) {
+    COG_TRY(ask_idle_workers(s));
+    COG_TRY(wait_for_enough(s));
+    COG_TRY(decode(s));
+    COG_TRY(cog_downlink_record(s->downlink, s->round, &s->update));
+    settle(s);
+    s->round++;
+    return COG_OK;
+}
+
+/* ---------------------------------------------------------------- all-reduce */
+
+static cog_status grant(cog_server *s, int64_t until) {
+    const float *params = cog_replica_params(s->replica);
+    const size_t bytes = (size_t)cog_replica_n_params(s->replica) * sizeof(float);
+    for (int w = 0; w < s->transport->n_workers; w++) {
+        cog_frame_header header = cog_frame_make(COG_FRAME_RUN, 0, until);
+        header.bytes = s->version[w] < 0 ? bytes : 0;
+        COG_TRY(s->transport->ops->send(s->transport, 0, w + 1, &header, params));
+        s->version[w] = until;
+    }
+    return COG_OK;
+}
+
+/* The server only watches: its copy of the parameters is not part of the all-reduce, so what it
+ * costs is taken out of the byte count again. */
+static cog_status take_done(cog_server *s, const cog_frame *frame) {
+    const size_t bytes = (size_t)cog_replica_n_params(s->replica) * sizeof(float);
+    COG_CHECK(frame->header.kind == COG_FRAME_DONE, COG_ERR_FORMAT,
+              "rank %d sent a frame of kind %d during an all-reduce", frame->header.source,
+              frame->header.kind);
+    if (frame->header.source != 1) return COG_OK;
+    COG_CHECK(frame->header.bytes == bytes, COG_ERR_FORMAT, "rank 1 sent %llu bytes of parameters",
+              (unsigned long long)frame->header.bytes);
+    s->transport->bytes_up -= (int64_t)bytes;
+    return s->device->ops->upload(s->device, cog_replica_params(s->replica), frame->payload, bytes);
+}
+
+cog_status cog_server_reduced_rounds(cog_server *s, int64_t until) {
+    COG_TRY(grant(s, until));
+    for (int done = 0; done < s->transport->n_workers; done++) {
+        cog_frame frame;
+        const cog_status status = s->transport->ops->receive(s->transport, s->timeout, &frame);
+        COG_CHECK(status != COG_ERR_TIMEOUT, COG_ERR_TIMEOUT,
+                  "the all-reduce rounds up to %lld did not end: no worker spoke for %g seconds",
+                  (long long)until, s->timeout);
+        COG_TRY(status);
+        COG_TRY(take_done(s, &frame));
+    }
+    s->report.messages_used += (until - s->round) * s->transport->n_workers;
+    s->round = until;
+    return COG_OK;
+}
+
+/* ---------------------------------------------------------------- open and close */
+
+void cog_server_forget(cog_server *s) {
+    for (int w = 0; w < s->transport->n_workers; w++) s->version[w] = -1;
+    cog_downlink_forget(s->downlink, s->round);
+}
+
+cog_status cog_server_open(cog_server *s, const char *channel, int64_t block_len) {
+    const cog_plan *plan = &s->code->plan;
+    const size_t messages = (size_t)plan->n_messages, workers = (size_t)plan->n_workers;
+    const int32_t terms = cog_code_max_terms(s->code);
+    s->channel = calloc(messages, sizeof(*s->channel));
+    s->arrived = calloc(messages, 1);
+    s->held = calloc(messages, 1);
+    s->age = calloc(messages, sizeof(*s->age));
+    s->awaited = calloc(workers, sizeof(*s->awaited));
+    s->version = calloc(workers, sizeof(*s->version));
+    s->accepted = calloc(workers, sizeof(*s->accepted));
+    s->idle = calloc(workers, sizeof(*s->idle));
+    s->order = calloc((size_t)terms + 1, sizeof(*s->order));
+    s->first = calloc(messages + 1, sizeof(*s->first));
+    s->decoding.terms = calloc((size_t)terms + 1, sizeof(*s->decoding.terms));
+    s->decoding.capacity = terms;
+    COG_CHECK(s->channel && s->arrived && s->held && s->age && s->awaited && s->version &&
+                  s->accepted && s->idle && s->order && s->first && s->decoding.terms,
+              COG_ERR_MEMORY, "no memory for a server of %zu messages", messages);
+    s->arrivals = (cog_arrivals){
+        .n_messages = plan->n_messages, .arrived = s->arrived, .held = s->held, .age = s->age};
+    for (int w = 0; w < plan->n_workers; w++) s->idle[s->n_idle++] = w;
+    for (size_t m = 0; m < messages; m++)
+        COG_TRY(cog_channel_open(channel, s->device, block_len, COG_RECEIVER, &s->channel[m]));
+    return COG_OK;
+}
+
+void cog_server_close(cog_server *s) {
+    for (int m = 0; s->channel != NULL && m < s->code->plan.n_messages; m++)
+        cog_channel_close(s->channel[m]);
+    void *owned[] = {s->channel,  s->arrived, s->held,  s->age,   s->awaited,       s->version,
+                     s->accepted, s->idle,    s->order, s->first, s->decoding.terms};
+    for (size_t i = 0; i < sizeof(owned) / sizeof(owned[0]); i++) free(owned[i]);
+    cog_update_free(&s->update);
+}

@@ -1,0 +1,56 @@
+/* server.h - rank 0: ask, wait for enough, decode, update. */
+#ifndef COG_HOST_SERVER_H
+#define COG_HOST_SERVER_H
+
+#include "cograd/engine.h"
+#include "channel.h"
+#include "code.h"
+#include "downlink.h"
+#include "transport.h"
+
+typedef struct cog_server {
+    cog_transport *transport;
+    const cog_code *code;
+    cog_device *device;
+    cog_replica *replica;
+    cog_downlink *downlink;
+    cog_channel **channel; /* [n_messages] receiving ends */
+    double timeout;        /* seconds */
+    int64_t staleness;     /* rounds */
+    int64_t round;
+    cog_report report;
+
+    /* what has come since the last update */
+    cog_arrivals arrivals;
+    uint8_t *arrived; /* [n_messages] */
+    uint8_t *held;    /* [n_messages] */
+    int32_t *age;     /* [n_messages] */
+
+    /* per worker */
+    int32_t *awaited;   /* [n_workers] messages it still owes */
+    int64_t *version;   /* [n_workers] of its parameters; -1 unknown */
+    uint64_t *accepted; /* [n_workers] bit i: message i of its last answer was used */
+    int32_t *idle;      /* [n_workers] those to ask, in the order in which they became idle */
+    int32_t n_idle;
+
+    cog_decoding decoding;
+    int32_t *order; /* [max terms] decoding terms sorted by message */
+    int32_t *first; /* [n_messages + 1] of a message in `order` */
+    cog_update update;
+} cog_server;
+
+/* transport, code, device, replica, downlink, timeout and staleness are set by the caller, and stay
+ * its own. */
+cog_status cog_server_open(cog_server *s, const char *channel, int64_t block_len);
+void cog_server_close(cog_server *s); /* accepts a zeroed or half-open struct */
+
+/* One update through the star: messages to this server. */
+cog_status cog_server_round(cog_server *s);
+
+/* Rounds up to `until` among the workers alone; their parameters end up in s->replica. */
+cog_status cog_server_reduced_rounds(cog_server *s, int64_t until);
+
+/* The parameters were set from outside: every worker gets all of them. */
+void cog_server_forget(cog_server *s);
+
+#endif
