@@ -1,0 +1,305 @@
+/* engine.c - puts a run together: job, server and the workers that live in this process. */
+#include "cograd/engine.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "check.h"
+#include "server.h"
+#include "worker.h"
+
+/* Rows the server evaluates at a time. */
+enum { EVALUATION_ROWS = 500 };
+
+struct cog_engine {
+    cog_engine_config config;
+    cog_model model;
+    cog_code *code;
+    cog_stragglers *stragglers;
+    cog_transport *transport;
+    cog_job job;
+    cog_worker **worker; /* [n_workers] */
+    cog_server server;
+    cog_device *device; /* the server's */
+    cog_replica *replica;
+    cog_downlink *downlink;
+    bool started;
+    struct timespec start;
+
+    void *workspace;
+    float *x, *y; /* [EVALUATION_ROWS, n_features], [EVALUATION_ROWS] device */
+};
+
+cog_engine_config cog_engine_config_default(void) {
+    return (cog_engine_config){
+        .model = "mlp:hidden=512x256",
+        .device = "cpu",
+        .transport = "sim",
+        .code = "lwpd:weight=2,wait=6",
+        .channel = "topk:ratio=0.001,feedback=1",
+        .downlink = "delta",
+        .optimizer = "sgd:rate=0.2",
+        .stragglers = "none",
+        .n_workers = 8,
+        .batch = 256,
+        .staleness = 64,
+        .report_every = 50,
+        .timeout = 60,
+        .max_amplification = 16,
+        .seed = 1,
+    };
+}
+
+static cog_status check_config(const cog_engine_config *c) {
+    COG_CHECK(c->train != NULL, COG_ERR_ARGUMENT, "there is no training data");
+    COG_CHECK(c->n_workers >= 1 && c->n_workers <= 1000000, COG_ERR_ARGUMENT,
+              "workers must be in 1..1000000, is %d", c->n_workers);
+    COG_CHECK(c->batch >= 0, COG_ERR_ARGUMENT, "batch must not be negative, is %lld",
+              (long long)c->batch);
+    COG_CHECK(c->staleness >= 0, COG_ERR_ARGUMENT, "staleness must not be negative, is %lld",
+              (long long)c->staleness);
+    COG_CHECK(c->report_every >= 1, COG_ERR_ARGUMENT, "report-every must be at least 1, is %lld",
+              (long long)c->report_every);
+    COG_CHECK(c->timeout > 0 && isfinite(c->timeout), COG_ERR_ARGUMENT,
+              "timeout must be a positive number of seconds, is %g", c->timeout);
+    COG_CHECK(c->max_amplification > 0, COG_ERR_ARGUMENT,
+              "max-amplification must be positive, is %g", c->max_amplification);
+    return COG_OK;
+}
+
+/* ---------------------------------------------------------------- create */
+
+/* Errors of lossy messages come out of the decoder amplified: refuse codes that drown in them. */
+static cog_status check_amplification(const cog_engine *e, const cog_quantizer *q) {
+    if (q->ops->exact) return COG_OK;
+    double amplification;
+    COG_TRY(cog_code_amplification(e->code, &amplification));
+    COG_CHECK(amplification <= e->config.max_amplification, COG_ERR_ARGUMENT,
+              "code '%s' amplifies the errors of channel '%s' %.3g times, more than %g; use an "
+              "exact channel or raise max-amplification",
+              cog_code_name(e->code), q->ops->name, amplification, e->config.max_amplification);
+    return COG_OK;
+}
+
+/* The server's replica starts where every worker's does: at the seed's initial parameters. */
+static cog_status set_initial_params(cog_engine *e) {
+    const size_t bytes = (size_t)e->model.n_params * sizeof(float);
+    float *initial = malloc(bytes);
+    COG_CHECK(initial != NULL, COG_ERR_MEMORY, "no memory for %lld parameters",
+              (long long)e->model.n_params);
+    cog_status status = e->model.init(e->model.user, e->config.seed, initial);
+    if (status == COG_OK)
+        status = e->device->ops->upload(e->device, cog_replica_params(e->replica), initial, bytes);
+    free(initial);
+    return status;
+}
+
+static cog_status create_server(cog_engine *e) {
+    const cog_engine_config *c = &e->config;
+    e->server = (cog_server){.transport = e->transport,
+                             .code = e->code,
+                             .device = e->device,
+                             .timeout = c->timeout,
+                             .staleness = c->staleness};
+    COG_TRY(cog_server_open(&e->server, e->job.channel, e->model.block_len));
+    const cog_quantizer *q = cog_channel_quantizer(e->server.channel[0]);
+    COG_TRY(check_amplification(e, q));
+    COG_TRY(cog_replica_open(c->optimizer, q, e->device, e->code->plan.n_blocks, &e->replica));
+    COG_TRY(set_initial_params(e));
+    COG_TRY(cog_downlink_open(c->downlink, e->replica, e->device,
+                              (size_t)e->code->wait_for * q->ops->payload_bytes(q), &e->downlink));
+    e->server.replica = e->replica;
+    e->server.downlink = e->downlink;
+    return COG_OK;
+}
+
+static cog_status create_workers(cog_engine *e) {
+    const int n = e->config.n_workers;
+    const bool steps_itself =
+        e->code->ops->role == COG_ROLE_ALLREDUCE || cog_downlink_relays(e->downlink);
+    e->job.optimizer = steps_itself ? e->config.optimizer : "sgd";
+    e->worker = calloc((size_t)n, sizeof(*e->worker));
+    COG_CHECK(e->worker != NULL, COG_ERR_MEMORY, "no memory for %d workers", n);
+    for (int i = 0; i < n; i++) COG_TRY(cog_worker_create(&e->job, i, &e->worker[i]));
+    e->transport->handle = cog_worker_handle;
+    e->transport->worker = (void **)e->worker;
+    const cog_quantizer *q = cog_channel_quantizer(e->server.channel[0]);
+    const size_t up = q->ops->payload_bytes(q), down = cog_downlink_max_bytes(e->downlink);
+    const size_t whole = (size_t)e->model.n_params * sizeof(float); /* of a DONE frame */
+    e->transport->max_payload = up > down ? up : down;
+    if (e->transport->max_payload < whole) e->transport->max_payload = whole;
+    return COG_OK;
+}
+
+static cog_status create_all(cog_engine *e) {
+    const cog_engine_config *c = &e->config;
+    COG_TRY(cog_code_create(c->code, c->n_workers, &e->code));
+    COG_TRY(cog_model_open(c->model, c->train->n_features, c->train->n_classes,
+                           e->code->plan.n_blocks, &e->model));
+    COG_TRY(cog_stragglers_open(c->stragglers, c->n_workers, c->seed, &e->stragglers));
+    COG_TRY(cog_transport_create(c->transport, c->n_workers, &e->transport));
+    COG_TRY(cog_device_open(c->device, &e->device));
+    e->job = (cog_job){.train = c->train,
+                       .model = &e->model,
+                       .code = e->code,
+                       .stragglers = e->stragglers,
+                       .transport = e->transport,
+                       .device = c->device,
+                       .channel = c->channel,
+                       .batch = c->batch,
+                       .seed = c->seed};
+    /* An all-reduce adds vectors in the network: there is no channel to compress. */
+    if (e->code->ops->role == COG_ROLE_ALLREDUCE) e->job.channel = "identity";
+    COG_TRY(create_server(e));
+    return create_workers(e);
+}
+
+cog_status cog_engine_create(const cog_engine_config *config, cog_engine **out) {
+    COG_TRY(check_config(config));
+    cog_engine *e = calloc(1, sizeof(*e));
+    COG_CHECK(e != NULL, COG_ERR_MEMORY, "no memory for an engine");
+    e->config = *config;
+    const cog_status status = create_all(e);
+    if (status != COG_OK) {
+        cog_engine_destroy(e);
+        return status;
+    }
+    *out = e;
+    return COG_OK;
+}
+
+void cog_engine_destroy(cog_engine *e) {
+    if (e == NULL) return;
+    cog_transport_destroy(e->transport);
+    for (int i = 0; e->worker != NULL && i < e->config.n_workers; i++)
+        cog_worker_destroy(e->worker[i]);
+    free(e->worker);
+    if (e->server.code != NULL) cog_server_close(&e->server);
+    cog_downlink_close(e->downlink);
+    cog_replica_close(e->replica);
+    cog_device_free(e->device, e->workspace);
+    cog_device_free(e->device, e->x);
+    cog_device_free(e->device, e->y);
+    cog_device_close(e->device);
+    cog_stragglers_close(e->stragglers);
+    cog_model_close(&e->model);
+    cog_code_destroy(e->code);
+    free(e);
+}
+
+/* ---------------------------------------------------------------- run */
+
+cog_report cog_engine_report(const cog_engine *e) {
+    cog_report report = e->server.report;
+    report.round = e->server.round;
+    report.bytes_up = e->transport->bytes_up;
+    report.bytes_down = e->transport->bytes_down;
+    if (!e->started) return report;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    report.seconds =
+        (double)(now.tv_sec - e->start.tv_sec) + 1e-9 * (double)(now.tv_nsec - e->start.tv_nsec);
+    report.virtual_seconds = e->transport->ops->now(e->transport);
+    return report;
+}
+
+static int64_t earlier(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* The rounds up to the next report. */
+static cog_status run_until(cog_engine *e, int64_t until) {
+    if (e->code->ops->role == COG_ROLE_ALLREDUCE)
+        return cog_server_reduced_rounds(&e->server, until);
+    while (e->server.round < until) COG_TRY(cog_server_round(&e->server));
+    return COG_OK;
+}
+
+cog_status cog_engine_run(cog_engine *e, int64_t n_rounds, cog_report_fn on_report, void *user) {
+    if (!e->started) {
+        clock_gettime(CLOCK_MONOTONIC, &e->start);
+        COG_TRY(e->transport->ops->start(e->transport));
+        e->started = true;
+    }
+    while (e->server.round < n_rounds) {
+        const int64_t every = e->config.report_every;
+        COG_TRY(run_until(e, earlier(n_rounds, (e->server.round / every + 1) * every)));
+        const cog_report report = cog_engine_report(e);
+        if (on_report != NULL && !on_report(&report, user)) return COG_OK;
+    }
+    return COG_OK;
+}
+
+/* ---------------------------------------------------------------- parameters */
+
+int64_t cog_engine_n_params(const cog_engine *e) { return e->model.n_params; }
+
+cog_status cog_engine_get_params(cog_engine *e, float *out, int64_t n) {
+    COG_CHECK(n == e->model.n_params, COG_ERR_ARGUMENT, "there are %lld parameters, not %lld",
+              (long long)e->model.n_params, (long long)n);
+    COG_TRY(e->device->ops->download(e->device, out, cog_replica_params(e->replica),
+                                     (size_t)n * sizeof(float)));
+    return cog_device_sync(e->device);
+}
+
+cog_status cog_engine_set_params(cog_engine *e, const float *values, int64_t n) {
+    COG_CHECK(n == e->model.n_params, COG_ERR_ARGUMENT, "there are %lld parameters, not %lld",
+              (long long)e->model.n_params, (long long)n);
+    COG_TRY(e->device->ops->upload(e->device, cog_replica_params(e->replica), values,
+                                   (size_t)n * sizeof(float)));
+    cog_server_forget(&e->server);
+    return cog_device_sync(e->device);
+}
+
+/* ---------------------------------------------------------------- evaluate */
+
+static cog_status open_evaluation(cog_engine *e, const cog_dataset *data) {
+    if (e->workspace != NULL) return COG_OK;
+    const size_t rows = EVALUATION_ROWS;
+    const cog_device_ops *ops = e->device->ops;
+    COG_TRY(ops->alloc(e->device, rows * (size_t)data->n_features * sizeof(float), (void **)&e->x));
+    COG_TRY(ops->alloc(e->device, rows * sizeof(float), (void **)&e->y));
+    return ops->alloc(e->device, e->model.workspace_bytes(e->model.user, EVALUATION_ROWS),
+                      &e->workspace);
+}
+
+/* Rows [first, first + count) of the data, on the device. */
+static cog_status stage(cog_engine *e, const cog_dataset *data, int64_t first, int64_t count,
+                        cog_batch *batch) {
+    const cog_device_ops *ops = e->device->ops;
+    const float *x = data->x + first * data->n_features, *y = data->y + first;
+    if (cog_device_kind_of(e->device) != COG_CPU) {
+        COG_TRY(
+            ops->upload(e->device, e->x, x, (size_t)(count * data->n_features) * sizeof(float)));
+        COG_TRY(ops->upload(e->device, e->y, y, (size_t)count * sizeof(float)));
+        x = e->x;
+        y = e->y;
+    }
+    *batch = (cog_batch){.n_rows = count, .n_features = data->n_features, .x = x, .y = y};
+    return COG_OK;
+}
+
+cog_status cog_engine_evaluate(cog_engine *e, const cog_dataset *data, double *loss,
+                               double *accuracy) {
+    COG_CHECK(data->n_features == e->config.train->n_features && data->n_rows > 0, COG_ERR_ARGUMENT,
+              "the model was made for %lld features, the data has %lld",
+              (long long)e->config.train->n_features, (long long)data->n_features);
+    COG_TRY(open_evaluation(e, data));
+    cog_loss sum = {0};
+    for (int64_t first = 0; first < data->n_rows; first += EVALUATION_ROWS) {
+        const int64_t count = earlier(EVALUATION_ROWS, data->n_rows - first);
+        const int64_t segment[2] = {0, count};
+        cog_batch batch;
+        cog_loss part;
+        COG_TRY(stage(e, data, first, count, &batch));
+        batch.n_segments = 1;
+        batch.segment = segment;
+        COG_TRY(e->model.evaluate(e->model.user, e->device, &batch, cog_replica_params(e->replica),
+                                  e->workspace, &part));
+        sum.loss += part.loss;
+        sum.n_correct += part.n_correct;
+    }
+    *loss = sum.loss / (double)data->n_rows;
+    *accuracy = (double)sum.n_correct / (double)data->n_rows;
+    return COG_OK;
+}
