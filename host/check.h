@@ -12,7 +12,12 @@
 cog_status cog_set_error(cog_status status, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 
-#define COG_FAIL(status, ...) return cog_set_error((status), __VA_ARGS__)
+/* The status is returned by name, so that the compiler sees that outputs are not used then. */
+#define COG_FAIL(status, ...)                 \
+    do {                                      \
+        cog_set_error((status), __VA_ARGS__); \
+        return (status);                      \
+    } while (0)
 
 #define COG_CHECK(cond, status, ...)                  \
     do {                                              \
