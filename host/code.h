@@ -55,6 +55,9 @@ cog_status cog_plan_begin(cog_plan *plan, int n_workers, int n_messages, int n_s
 void cog_plan_message(cog_plan *plan, int message, int owner);
 void cog_plan_term(cog_plan *plan, int message, int part, double coef);
 
+/* One shard and one message a worker, coefficient 1, full length: the plan of uncoded families. */
+cog_status cog_plan_identity(cog_plan *plan, int n_workers);
+
 /* ready() shared by the families that just count: wait_for messages arrived, or every message
  * that is not declined (then decode may refuse, and the round is skipped). */
 bool cog_ready_when_enough(const cog_code *code, const cog_arrivals *arrivals);
@@ -67,14 +70,21 @@ bool cog_ready_when_enough(const cog_code *code, const cog_arrivals *arrivals);
 cog_status cog_decode_least_squares(const cog_code *code, const cog_arrivals *arrivals,
                                     double tolerance, cog_decoding *out);
 
+/* Mean relative error of (k/K) sum of c c^T over K of n unit codewords c, drawn without
+ * replacement, with sum of all c c^T = (n/k) I:  (k-1)(n-K) / (K(n-1)). It does not depend on
+ * coherence. Derivation: the terms k c c^T have mean I and spread k(k-1) in squared Frobenius norm;
+ * a sample mean without replacement divides that by K and multiplies it by (n-K)/(n-1). NAN for K =
+ * 0. */
+double cog_sampling_error(double n, double k, double n_answers);
+
 /* The tolerance of exact codes: far above rounding (1e-24 at an amplification of 1e4), far below
  * the miss of a set that does not determine the gradient. */
 #define COG_EXACT_TOLERANCE 1e-16
 
-/* Families with random coefficients: draw(code, attempt) fills the coefficients of a finished plan
- * and returns false when they are unusable; the attempt of least amplification is kept.
- * ERR_ARGUMENT when none decodes. */
-typedef bool (*cog_draw_fn)(cog_code *code, uint32_t attempt);
+/* Families with random coefficients: draw(code, attempt) fills the coefficients of a finished plan,
+ * ERR_UNDECODABLE when they are unusable; the attempt of least amplification is kept. wait_for and
+ * state are set before. ERR_ARGUMENT when no attempt decodes. */
+typedef cog_status (*cog_draw_fn)(cog_code *code, uint32_t attempt);
 cog_status cog_plan_keep_best(cog_code *code, int n_attempts, cog_draw_fn draw);
 
 /* True when message m arrived and answers the current round. */

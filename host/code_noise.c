@@ -1,0 +1,89 @@
+/* code_noise.c - how much decoding amplifies errors of the messages, and the choice of random
+ * coefficients that amplify least. */
+#include <math.h>
+
+#include "answers.h"
+#include "check.h"
+#include "code.h"
+
+/* Sampled sets, and the least-squares operations they may cost: about a second. */
+static const int64_t max_sets = 1000;
+static const double max_operations = 1e9;
+/* While choosing among random draws. */
+static const int64_t max_sets_of_a_draw = 300;
+static const double max_operations_of_a_draw = 4e7;
+
+static double row_energy(const cog_code *code, int message) {
+    double sum = 0;
+    for (int t = code->plan.row[message]; t < code->plan.row[message + 1]; t++)
+        sum += cog_code_coef(code, 0, t) * cog_code_coef(code, 0, t);
+    return sum;
+}
+
+static double energy(const cog_code *code, const cog_decoding *decoding) {
+    double sum = 0;
+    for (int i = 0; i < decoding->count; i++) {
+        const cog_decode_term *term = &decoding->terms[i];
+        sum += term->weight * term->weight * row_energy(code, term->message);
+    }
+    return sum / ((double)code->plan.n_shards * code->plan.n_blocks);
+}
+
+/* Sets that fit in the operations, when decoding solves a system (known after the first). */
+static int64_t affordable(const cog_code *code, int64_t sets, double operations) {
+    const double m = code->plan.n_messages;
+    const double k = (double)code->plan.n_shards * code->plan.n_blocks;
+    if (code->solver == NULL) return sets;
+    return (int64_t)fmax(8, fmin((double)sets, operations / (4 * m * k * fmin(m, k))));
+}
+
+static cog_status worst_energy(const cog_code *code, cog_answers *answers, int64_t sets,
+                               double operations, double *out) {
+    const cog_plan *plan = &code->plan;
+    /* workers whose messages make wait_for */
+    const int64_t n_answers =
+        ((int64_t)code->wait_for * plan->n_workers + plan->n_messages - 1) / plan->n_messages;
+    double worst = 0;
+    cog_answers_begin(answers, (int)n_answers, sets);
+    while (cog_answers_next(answers)) {
+        if (!answers->complete && answers->n_sets > affordable(code, sets, operations)) break;
+        COG_TRY(cog_code_decode(code, &answers->arrivals, &answers->decoding));
+        worst = fmax(worst, energy(code, &answers->decoding));
+    }
+    *out = worst;
+    return COG_OK;
+}
+
+static cog_status amplification(const cog_code *code, int64_t sets, double operations,
+                                double *out) {
+    cog_answers answers;
+    COG_TRY(cog_answers_open(code, &answers));
+    const cog_status status = worst_energy(code, &answers, sets, operations, out);
+    cog_answers_close(&answers);
+    return status;
+}
+
+cog_status cog_code_amplification(const cog_code *code, double *out) {
+    return amplification(code, max_sets, max_operations, out);
+}
+
+cog_status cog_plan_keep_best(cog_code *code, int n_attempts, cog_draw_fn draw) {
+    double least = INFINITY;
+    uint32_t best = 0;
+    for (uint32_t attempt = 0; attempt < (uint32_t)n_attempts; attempt++) {
+        double noise = INFINITY;
+        cog_status status = draw(code, attempt);
+        if (status == COG_OK)
+            status = amplification(code, max_sets_of_a_draw, max_operations_of_a_draw, &noise);
+        if (status == COG_ERR_UNDECODABLE) continue;
+        COG_TRY(status);
+        if (noise >= least) continue;
+        least = noise;
+        best = attempt;
+    }
+    COG_CHECK(isfinite(least), COG_ERR_ARGUMENT,
+              "none of %d draws of '%s' for %d workers can be decoded in double precision; "
+              "ask for fewer stragglers",
+              n_attempts, code->ops->name, code->plan.n_workers);
+    return draw(code, best);
+}
