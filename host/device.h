@@ -49,9 +49,8 @@ typedef struct cog_device_ops {
     cog_status (*from_bf16)(cog_device *device, const uint16_t *x, float *y, int64_t n);
 
     /* C_i = alpha op(A_i) op(B_i) + beta C_i for i < count, row-major, C_i [m, n];
-     * A_i = a + i * stride_a and so on. C is not read when beta is 0. The C_i may coincide
-     * (stride_c = 0, beta = 1): then they add up in the order of i. Called through
-     * cog_device_gemm(), which counts. */
+     * A_i = a + i * stride_a and so on. C is not read when beta is 0. The C_i do
+     * not overlap. Called through cog_device_gemm(), which counts. */
     cog_status (*gemm)(cog_device *device, bool transpose_a, bool transpose_b, int64_t m, int64_t n,
                        int64_t k, float alpha, const float *a, int64_t lda, int64_t stride_a,
                        const float *b, int64_t ldb, int64_t stride_b, float beta, float *c,
@@ -72,7 +71,7 @@ typedef struct cog_device_ops {
     cog_status (*relu_backward)(cog_device *device, const float *activation, float *delta,
                                 int64_t n);
     /* out[r, 0..group) = sum over terms coef * d[r, column .. column + group); one pass.
-     * out has leading dimension ld_out. */
+     * out has leading dimension ld_out; the terms lie in host memory. No terms give zeros. */
     cog_status (*fold_columns)(cog_device *device, int64_t rows, int64_t group, int64_t ld,
                                const float *d, int n_terms, const cog_fold_term *terms, float *out,
                                int64_t ld_out);

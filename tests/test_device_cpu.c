@@ -93,17 +93,6 @@ Test(device_cpu, gemm_is_the_product_for_all_shapes_strides_and_factors) {
     }
 }
 
-Test(device_cpu, products_with_one_result_add_up) {
-    cog_device *device = open_cpu();
-    const float a[] = {1, 2, 3}, b[] = {10, 20, 30};
-    float c = 5;
-    cr_assert_eq(
-        cog_device_gemm(device, false, false, 1, 1, 1, 1, a, 1, 1, b, 1, 1, 1, &c, 1, 0, 3),
-        COG_OK);
-    cr_assert_eq(c, 5 + 10 + 40 + 90);
-    cog_device_close(device);
-}
-
 /* -------------------------------------------------------------------------------------------- */
 
 /* exp, softmax and loss of one row, in double. */
