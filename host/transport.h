@@ -37,10 +37,9 @@ typedef struct cog_frame_header {
     int32_t message; /* row of the plan */
     int32_t source;  /* rank */
     uint64_t bytes;  /* payload that follows */
-    uint64_t
-        accepted; /* in PARAMS: bit i is set when message i of the worker's last answer was used */
-    uint64_t checksum; /* xxh64 of the payload; filled and checked by transports that leave the
-                          process */
+    /* In PARAMS: bit i is set when message i of the worker's last answer was used. */
+    uint64_t accepted;
+    uint64_t checksum; /* xxh64 of the payload, by transports that leave the process */
 } cog_frame_header;
 
 _Static_assert(sizeof(cog_frame_header) == 48, "the frame header is a wire format");
@@ -71,8 +70,8 @@ typedef struct cog_transport_ops {
     cog_status (*send)(cog_transport *transport, int from, int to, const cog_frame_header *header,
                        const void *payload);
     /* Server: the next frame. ERR_TIMEOUT when nothing arrived for timeout seconds of the
-     * transport's own time (virtual time: also when nothing is under way), ERR_TRANSPORT with the
-     * worker's sentence when a handler failed. */
+     * transport's own time (virtual time: also, at once, when nothing is under way). When a handler
+     * failed: its status and sentence, "worker 3: ...", once; that worker is gone. */
     cog_status (*receive)(cog_transport *transport, double timeout, cog_frame *out);
 
     /* Worker, inside handle: its work took this many floating-point operations and ran `factor`
@@ -97,11 +96,10 @@ struct cog_transport {
     int n_workers;
     size_t max_payload; /* no frame is larger */
     cog_handle_fn handle;
-    void **worker;    /* [n_workers] first argument of handle; worker i has rank i + 1 */
-    int64_t bytes_up; /* frames to the server; all-reduce: reduce half. Updated when a frame is
-                         received */
-    int64_t
-        bytes_down; /* frames to workers; all-reduce: gather half. Updated when a frame is sent */
+    void **worker; /* [n_workers] first argument of handle; worker i has rank i + 1 */
+    /* Headers included; of an all-reduce the payload alone. The server's thread may read them. */
+    int64_t bytes_up;   /* frames the server received, and the reduce half of all-reduces */
+    int64_t bytes_down; /* frames sent to workers, and the gather half of all-reduces */
     void *state;
 };
 
@@ -117,5 +115,27 @@ static inline cog_frame_header cog_frame_make(cog_frame_kind kind, int source, i
                               .round = round,
                               .source = source};
 }
+
+/* What every transport does alike. */
+
+/* ERR_ARGUMENT unless the frame may travel: between the server and a worker, with a proper header
+ * that names its sender, and no larger than max_payload. */
+cog_status cog_transport_check(const cog_transport *transport, int from, int to,
+                               const cog_frame_header *header, const void *payload);
+
+/* ERR_ARGUMENT unless the caller of create has filled in what `start` needs. */
+cog_status cog_transport_check_start(const cog_transport *transport);
+
+/* ERR_ARGUMENT for a negative or infinite cost. */
+cog_status cog_transport_check_elapse(double flops, double factor, double delay);
+
+/* Bytes of one frame on the wire. */
+static inline int64_t cog_frame_bytes(const cog_frame_header *header) {
+    return (int64_t)(sizeof(cog_frame_header) + header->bytes);
+}
+
+/* A failed worker tells the server: `message` is its status and the payload the sentence. Here it
+ * becomes the server's error again. */
+cog_status cog_frame_fault_status(const cog_frame *frame);
 
 #endif
