@@ -6,11 +6,11 @@
  *   exp:mean=0.01                        exponential delay, seconds
  *   shifted-exp:shift=0.005,mean=0.01    constant plus exponential
  *   pareto:scale=0.005,shape=1.5         heavy tail
- *   bernoulli:probability=0.1[,delay=S]  with a delay: that much late; without: no answer this
- * round slow:workers=1,factor=5              the first workers compute that many times slower
- *   dead:workers=2,at=100                the first workers never answer again from that round on
- *   trace:file=PATH                      one line a round, n_workers delays in seconds each; '-' =
- * no answer; repeats
+ *   bernoulli:probability=0.1[,delay=S]  with a delay: that much late; without: no answer
+ *   slow:workers=1,factor=5              the first workers compute that many times slower
+ *   dead:workers=2,at=100                the first workers never answer from that round on
+ *   trace:file=PATH                      a line a round, n_workers delays in seconds each;
+ *                                        '-' = no answer; '#' begins a comment; repeats
  */
 #ifndef COG_HOST_STRAGGLERS_H
 #define COG_HOST_STRAGGLERS_H
