@@ -1,0 +1,46 @@
+/* ring.h - all-reduce among workers that share memory, in the arithmetic of a ring.
+ *
+ * Worker w brings x_w [n]. The vector is cut into n_workers chunks; chunk c travels the ring from
+ * worker c, every worker adding its own, and ends at worker c - 1, who owns the sum:
+ *
+ *     reduce   sum_c = (((x_c + x_{c+1}) + x_{c+2}) + ...) + x_{c-1}        indices modulo
+ * n_workers gather   everybody copies sum_c from its owner
+ *
+ * In bf16 what travels is rounded: every partial sum before the next addition, and the sum itself.
+ * In one memory the hops would only be waits, so the owner adds the whole chunk at once: the same
+ * operations in the same order, hence the bits of the ring whatever the timing, in n_workers reads
+ * and one write a float instead of two reads and one write for every hop.
+ *
+ * All reduces come before all gathers: the caller puts a barrier between them.
+ */
+#ifndef COG_HOST_RING_H
+#define COG_HOST_RING_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "cograd/status.h"
+
+/* What one worker brings. */
+typedef struct cog_ring_part {
+    float *x; /* [n] */
+    int64_t n;
+    bool bf16;
+} cog_ring_part;
+
+/* ERR_ARGUMENT when the workers do not bring the same. */
+cog_status cog_ring_check(const cog_ring_part *parts, int n_workers);
+
+/* Leave the sum of `worker`'s chunk in its vector. */
+void cog_ring_reduce(const cog_ring_part *parts, int n_workers, int worker);
+
+/* Copy all other chunks into its vector. */
+void cog_ring_gather(const cog_ring_part *parts, int n_workers, int worker);
+
+/* Floats of the largest chunk: what the slowest hop carries. */
+int64_t cog_ring_chunk(int n_workers, int64_t n);
+
+/* Payload bytes that all workers together send in one half. */
+int64_t cog_ring_bytes(int n_workers, int64_t n, bool bf16);
+
+#endif

@@ -1,0 +1,390 @@
+/* test_transport.c - the laws of transports, over every one that lives in this process. */
+#include "transport_rig.h"
+
+#include "rng.h"
+
+/* --- frames --------------------------------------------------------------------------------- */
+
+enum { MOST = 5000 };
+
+/* What frame `round` to a worker holds, from a formula that both ends know. */
+static uint64_t fill(unsigned char *bytes, int worker, int64_t round) {
+    cog_rng rng = cog_rng_make(7, COG_STREAM_TEST, (uint32_t)round, (uint32_t)worker);
+    const uint64_t n = cog_rng_below(&rng, round % 3 == 0 ? 80 : MOST + 1);
+    for (uint64_t i = 0; i < n; i++) bytes[i] = (unsigned char)cog_rng_u32(&rng);
+    return n;
+}
+
+static void check_traffic(const char *spec, int n_workers, int n_rounds) {
+    rig r;
+    unsigned char sent[MOST], expected[MOST];
+    int64_t bytes = 0;
+    rig_open(&r, spec, n_workers, MOST);
+    for (int round = 0; round < n_rounds; round++)
+        for (int w = 0; w < n_workers; w++) {
+            const uint64_t n = fill(sent, w, round);
+            rig_order(&r, w, ECHO, 2, round, sent, n);
+            memset(sent, 0xee, sizeof(sent)); /* the payload may be reused */
+            bytes += 48 + (int64_t)n;
+        }
+    cr_assert_eq(r.transport->bytes_down, bytes, "%s", spec);
+    int answers[RIG_WORKERS] = {0};
+    for (int k = 0; k < 2 * n_rounds * n_workers; k++) {
+        const cog_frame frame = rig_receive(&r);
+        const int w = frame.header.source - 1;
+        const int64_t round = answers[w]++ / 2;
+        cr_assert_eq(frame.header.round, round, "%s: worker %d answered %d, not %d", spec, w,
+                     (int)frame.header.round, (int)round);
+        cr_assert_eq(frame.header.bytes, fill(expected, w, round));
+        cr_assert_eq(memcmp(frame.payload, expected, frame.header.bytes), 0, "%s", spec);
+    }
+    cr_assert_eq(r.transport->bytes_up, 2 * bytes, "%s", spec);
+    rig_close(&r);
+}
+
+Test(transport, frames_arrive_intact_in_their_senders_order_and_every_byte_is_counted) {
+    for (int i = 0; i < N_BOTH; i++) {
+        check_traffic(both[i], 1, 40);
+        check_traffic(both[i], 7, 150);
+    }
+}
+
+Test(transport, equal_payloads_to_all_workers_stay_intact) {
+    enum { BYTES = 100000 };
+    static unsigned char sent[BYTES];
+    for (int i = 0; i < N_BOTH; i++) {
+        rig r;
+        rig_open(&r, both[i], 5, BYTES);
+        for (int round = 0; round < 6; round++) {
+            memset(sent, round, sizeof(sent));
+            for (int w = 0; w < 5; w++) {
+                sent[BYTES - 1] = (unsigned char)(w == 3 ? 99 : round); /* almost equal */
+                rig_order(&r, w, ECHO, 1, round, sent, BYTES);
+            }
+        }
+        for (int k = 0; k < 30; k++) {
+            const cog_frame frame = rig_receive(&r);
+            const unsigned char *got = frame.payload;
+            const int round = (int)frame.header.round;
+            for (int j = 0; j < BYTES - 1; j++) cr_assert_eq(got[j], round, "%s", both[i]);
+            cr_assert_eq(got[BYTES - 1], frame.header.source == 4 ? 99 : round, "%s", both[i]);
+        }
+        rig_close(&r);
+    }
+}
+
+static void expect_refusal(rig *r, int from, int to, const cog_frame_header *header,
+                           const char *words) {
+    const char payload[200] = "";
+    const int64_t before = r->transport->bytes_down;
+    cr_assert_eq(r->transport->ops->send(r->transport, from, to, header, payload),
+                 COG_ERR_ARGUMENT);
+    cr_assert(strstr(cog_last_error(), words), "'%s' lacks '%s'", cog_last_error(), words);
+    cr_assert_eq(r->transport->bytes_down, before);
+}
+
+Test(transport, frames_that_cannot_travel_are_refused_in_words) {
+    for (int i = 0; i < N_BOTH; i++) {
+        rig r;
+        rig_open(&r, both[i], 3, 100);
+        cog_frame_header header = cog_frame_make(COG_FRAME_PARAMS, 0, 0);
+        expect_refusal(&r, 0, 4, &header, "ranks 1..3; this one from 0 to 4");
+        expect_refusal(&r, 0, 0, &header, "from 0 to 0");
+        expect_refusal(&r, 0, -1, &header, "from 0 to -1");
+        expect_refusal(&r, 1, 2, &header, "from 1 to 2");
+        expect_refusal(&r, 2, 0, &header, "rank 2 names 0");
+        header.bytes = 101;
+        expect_refusal(&r, 0, 1, &header, "101 bytes is larger than the 100");
+        header.bytes = 100;
+        const char payload[100] = "";
+        cr_assert_eq(r.transport->ops->send(r.transport, 0, 1, &header, payload), COG_OK);
+        header.magic++;
+        expect_refusal(&r, 0, 1, &header, "no proper header");
+        cr_assert_eq(r.transport->ops->elapse(r.transport, 1, 1, 1, 0), COG_ERR_ARGUMENT);
+        cr_assert_eq(r.transport->ops->allreduce(r.transport, 9, NULL, 0, false), COG_ERR_ARGUMENT);
+        rig_close(&r);
+    }
+}
+
+Test(transport, bad_specs_and_half_filled_transports_are_refused) {
+    static const char *const bad[] = {"carrier-pigeon", "sim:flops=0",     "sim:latency=-1",
+                                      "sim:speed=3",    "sim:bandwidth=x", "sim:threads=-2",
+                                      "threads:pin=1",  "sim:latency=nan", ""};
+    cog_transport *t = NULL;
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        cr_assert_eq(cog_transport_create(bad[i], 2, &t), COG_ERR_SPEC, "%s", bad[i]);
+    cr_assert_eq(cog_transport_create("sim", 0, &t), COG_ERR_ARGUMENT);
+    cr_assert_null(t);
+    for (int i = 0; i < N_BOTH; i++) {
+        cog_frame frame;
+        cog_frame_header header = cog_frame_make(COG_FRAME_PARAMS, 0, 0);
+        cr_assert_eq(cog_transport_create(both[i], 2, &t), COG_OK);
+        cr_assert_eq(t->ops->start(t), COG_ERR_ARGUMENT, "there are no workers");
+        cr_assert_eq(t->ops->receive(t, 0, &frame), COG_ERR_TRANSPORT);
+        cr_assert_eq(t->ops->send(t, 0, 1, &header, NULL), COG_ERR_TRANSPORT);
+        t->ops->stop(t);
+        t->ops->stop(t);
+        cog_transport_destroy(t);
+    }
+    cog_transport_destroy(NULL);
+}
+
+/* --- time ----------------------------------------------------------------------------------- */
+
+Test(transport, receive_gives_up_after_its_timeout_and_goes_on_later) {
+    for (int i = 0; i < N_BOTH; i++) {
+        rig r;
+        rig_open(&r, both[i], 2, 100);
+        cog_frame frame = {.payload = &r};
+        rig_order(&r, 1, SLEEP, 200, 5, NULL, 0);
+        const double begin = r.transport->ops->now(r.transport);
+        cr_assert_eq(r.transport->ops->receive(r.transport, 0.05, &frame), COG_ERR_TIMEOUT);
+        const double waited = r.transport->ops->now(r.transport) - begin;
+        cr_assert(waited >= 0.0499 && waited < 0.15, "%s waited %g s for 0.05", both[i], waited);
+        cr_assert_eq(frame.payload, &r, "an output was touched");
+        cr_assert_eq(rig_receive(&r).header.round, 5);
+        const double arrival = r.transport->ops->now(r.transport) - begin;
+        cr_assert(arrival >= 0.2 && arrival < 1, "%s: %g s for 0.2", both[i], arrival);
+        cr_assert_eq(r.transport->ops->receive(r.transport, 0, &frame), COG_ERR_TIMEOUT);
+        rig_close(&r);
+    }
+}
+
+Test(transport, slow_workers_on_threads_take_factor_times_as_long) {
+    rig r;
+    rig_open(&r, "threads", 1, 100);
+    for (int k = 0; k < 3; k++) {
+        const double factor = 1 + 4 * k, begin = rig_clock();
+        rig_order(&r, 0, SPIN, 20, 0, &factor, sizeof(factor));
+        rig_receive(&r);
+        const double took = rig_clock() - begin;
+        cr_assert(took >= 0.0199 * factor && took < 0.02 * factor + 0.2 * factor,
+                  "20 ms of work took %g s at factor %g", took, factor);
+    }
+    rig_close(&r);
+}
+
+/* --- failures and stops --------------------------------------------------------------------- */
+
+Test(transport, a_failing_worker_is_heard_once_and_the_others_go_on) {
+    for (int i = 0; i < N_BOTH; i++) {
+        rig r;
+        cog_frame frame;
+        rig_open(&r, both[i], 5, 100);
+        rig_order(&r, 3, FAIL, 0, 12, NULL, 0);
+        cr_assert_eq(r.transport->ops->receive(r.transport, 10, &frame), COG_ERR_FORMAT);
+        cr_assert_str_eq(cog_last_error(), "worker 3: the sky fell in round 12");
+        for (int w = 0; w < 5; w++) rig_order(&r, w, ECHO, 1, w, NULL, 0);
+        for (int k = 0; k < 4; k++) cr_assert_neq(rig_receive(&r).header.source, 4);
+        cr_assert_eq(r.transport->ops->receive(r.transport, 0.03, &frame), COG_ERR_TIMEOUT);
+        rig_close(&r);
+    }
+}
+
+Test(transport, a_failure_during_an_all_reduce_is_heard_too) {
+    for (int i = 0; i < N_BOTH; i++) {
+        rig r;
+        cog_frame frame;
+        rig_open(&r, both[i], 3, 100);
+        for (int w = 0; w < 3; w++) rig_order(&r, w, w == 1 ? FAIL : SUM, 0, 1, NULL, 0);
+        cr_assert_eq(r.transport->ops->receive(r.transport, 10, &frame), COG_ERR_FORMAT);
+        cr_assert(strstr(cog_last_error(), "worker 1:"));
+        cr_assert_eq(r.transport->ops->receive(r.transport, 0.03, &frame), COG_ERR_TIMEOUT);
+        rig_close(&r);
+    }
+}
+
+Test(transport, workers_that_would_sum_different_vectors_all_fail) {
+    float x[16] = {0};
+    for (int i = 0; i < N_BOTH; i++) {
+        rig r;
+        cog_frame frame;
+        rig_open(&r, both[i], 3, 100);
+        for (int w = 0; w < 3; w++) {
+            r.workers[w].x = x + 5 * w;
+            r.workers[w].n = w == 2 ? 3 : 4;
+            rig_order(&r, w, SUM, 0, 0, NULL, 0);
+        }
+        for (int k = 0; k < 3; k++) {
+            cr_assert_eq(r.transport->ops->receive(r.transport, 10, &frame), COG_ERR_ARGUMENT);
+            cr_assert(strstr(cog_last_error(), "worker 2 would sum 3 floats and worker 0 would "
+                                               "sum 4"),
+                      "%s", cog_last_error());
+        }
+        rig_close(&r);
+    }
+}
+
+/* Orders that keep workers busy in every way there is; then stop. */
+Test(transport, stop_ends_whatever_workers_do_and_start_begins_anew) {
+    static const struct {
+        enum order order;
+        int amount, n_workers;
+    } busy[] = {{SLEEP, 1000000, 3}, {SPIN, 30, 3}, {SUM, 0, 2}, {ECHO, 50, 3}};
+    for (int i = 0; i < N_BOTH; i++)
+        for (size_t b = 0; b < sizeof(busy) / sizeof(busy[0]); b++) {
+            rig r;
+            cog_frame frame;
+            float x[3] = {1, 2, 3};
+            rig_open(&r, both[i], 3, 100);
+            for (int w = 0; w < 3; w++) r.workers[w].x = &x[w], r.workers[w].n = 1;
+            for (int w = 0; w < busy[b].n_workers; w++)
+                for (int k = 0; k < 3; k++)
+                    rig_order(&r, w, busy[b].order, busy[b].amount, 0, NULL, 0);
+            (void)r.transport->ops->receive(r.transport, 0.01, &frame);
+            const double begin = rig_clock();
+            r.transport->ops->stop(r.transport);
+            cr_assert(rig_clock() - begin < 2, "%s, %zu: stop took %g s", both[i], b,
+                      rig_clock() - begin);
+            cr_assert_eq(atomic_load(&r.n_handling), 0, "a handler runs on");
+            cr_assert_eq(r.transport->ops->start(r.transport), COG_OK);
+            rig_order(&r, 2, ECHO, 1, 77, NULL, 0);
+            cr_assert_eq(rig_receive(&r).header.round, 77, "%s: an old frame came", both[i]);
+            rig_close(&r);
+        }
+}
+
+/* --- all-reduce ----------------------------------------------------------------------------- */
+
+/* Nearest of the two bf16 neighbours, by distance in double; the even one of two equally near. */
+static float nearest_bf16(float value) {
+    uint32_t bits, low, high;
+    memcpy(&bits, &value, 4);
+    low = bits & 0xffff0000u, high = low + 0x10000u;
+    float below, above;
+    memcpy(&below, &low, 4);
+    memcpy(&above, &high, 4);
+    const double to_below = fabs((double)value - below), to_above = fabs((double)above - value);
+    if (to_below != to_above) return to_below < to_above ? below : above;
+    return low >> 16 & 1 ? above : below;
+}
+
+static int64_t edge(int n_workers, int64_t n, int chunk) { return n * chunk / n_workers; }
+
+/* A ring as it is drawn: in every step each worker hands one chunk to its right neighbour. */
+static void literal_ring(float *x, int n_workers, int64_t n, bool bf16, int64_t *floats_sent) {
+    for (int step = 0; step < 2 * (n_workers - 1); step++)
+        for (int w = 0; w < n_workers; w++) {
+            const bool reduces = step < n_workers - 1;
+            const int turn = reduces ? step : step - n_workers; /* gather: w holds chunk w + 1 */
+            const int chunk = ((w - turn) % n_workers + n_workers) % n_workers;
+            const int right = (w + 1) % n_workers;
+            for (int64_t i = edge(n_workers, n, chunk); i < edge(n_workers, n, chunk + 1); i++) {
+                const float sent = bf16 ? nearest_bf16(x[w * n + i]) : x[w * n + i];
+                x[right * n + i] = reduces ? sent + x[right * n + i] : sent;
+                if (step == n_workers - 2 && bf16)
+                    x[right * n + i] = nearest_bf16(x[right * n + i]);
+                floats_sent[reduces ? 0 : 1]++;
+            }
+        }
+    for (int64_t i = 0; i < n && n_workers == 1 && bf16; i++) x[i] = nearest_bf16(x[i]);
+}
+
+static void draw_vectors(float *x, int n_workers, int64_t n) {
+    cog_rng rng = cog_rng_make((uint64_t)n, COG_STREAM_TEST, 1, (uint32_t)n_workers);
+    for (int64_t i = 0; i < n_workers * n; i++)
+        x[i] = (float)(((double)cog_rng_u32(&rng) - 0x1p31) * 0x1p-31 *
+                       pow(2, (int)(cog_rng_u32(&rng) % 9)));
+}
+
+static void run_sum(const char *spec, float *x, int n_workers, int64_t n, bool bf16,
+                    const int64_t *floats) {
+    rig r;
+    rig_open(&r, spec, n_workers, 100);
+    for (int w = 0; w < n_workers; w++) {
+        r.workers[w].x = x + w * n, r.workers[w].n = n, r.workers[w].bf16 = bf16;
+        rig_order(&r, w, SUM, 0, 3, NULL, 0);
+    }
+    for (int w = 0; w < n_workers; w++) cr_assert_eq(rig_receive(&r).header.kind, COG_FRAME_DONE);
+    const int size = bf16 ? 2 : 4;
+    cr_assert_eq(r.transport->bytes_up, 48 * n_workers + floats[0] * size, "%s", spec);
+    cr_assert_eq(r.transport->bytes_down, 48 * n_workers + floats[1] * size, "%s", spec);
+    rig_close(&r);
+}
+
+static void check_close(const float *in, const float *sum, int n_workers, int64_t n, bool bf16) {
+    const double unit = bf16 ? 0x1p-8 + 0x1p-24 : 0x1p-24;
+    const int roundings = bf16 ? n_workers : n_workers - 1;
+    for (int64_t i = 0; i < n; i++) {
+        double exact = 0, size = 0;
+        for (int w = 0; w < n_workers; w++) {
+            exact += (double)in[w * n + i];
+            size += fabs((double)in[w * n + i]);
+        }
+        cr_assert(fabs(sum[i] - exact) <= size * (pow(1 + unit, roundings) - 1 + 1e-15),
+                  "%d workers, entry %lld: %.9g, not %.9g", n_workers, (long long)i, sum[i], exact);
+    }
+}
+
+static void check_sum(int n_workers, int64_t n, bool bf16) {
+    const size_t bytes = (size_t)(n_workers * n) * sizeof(float) + 1;
+    float *in = malloc(bytes), *ring = malloc(bytes), *x = malloc(bytes);
+    cr_assert(in && ring && x);
+    int64_t floats[2] = {0, 0};
+    draw_vectors(in, n_workers, n);
+    memcpy(ring, in, bytes);
+    literal_ring(ring, n_workers, n, bf16, floats);
+    cr_assert(floats[0] == (n_workers - 1) * n && floats[1] == floats[0]);
+    check_close(in, ring, n_workers, n, bf16);
+    for (int i = 0; i < N_BOTH; i++) {
+        memcpy(x, in, bytes);
+        run_sum(both[i], x, n_workers, n, bf16, floats);
+        for (int w = 0; w < n_workers; w++) /* worker 0 of the ring stands for all of them */
+            cr_assert_eq(memcmp(x + w * n, ring, (size_t)n * sizeof(float)), 0,
+                         "%s: %d workers, %lld floats, bf16 %d: worker %d differs", both[i],
+                         n_workers, (long long)n, bf16, w);
+    }
+    free(in), free(ring), free(x);
+}
+
+Test(transport, all_reduce_gives_every_worker_the_bits_of_a_ring) {
+    static const int64_t sizes[] = {0, 1, 2, 7, 1000, 100003};
+    for (int n_workers = 1; n_workers <= 9; n_workers++)
+        for (size_t s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++)
+            for (int bf16 = 0; bf16 <= 1; bf16++) check_sum(n_workers, sizes[s], bf16);
+}
+
+/* After k all-reduces of ones among W workers every entry is W^k. */
+Test(transport, all_reduces_follow_each_other_and_frames_wait_for_them) {
+    enum { N = 50, W = 3, K = 10 };
+    for (int i = 0; i < N_BOTH; i++) {
+        rig r;
+        float x[W][N];
+        rig_open(&r, both[i], W, 100);
+        for (int w = 0; w < W; w++) {
+            for (int k = 0; k < N; k++) x[w][k] = 1;
+            r.workers[w] = (rig_worker){&r, w + 1, x[w], N, false, K - 1};
+        }
+        for (int w = 0; w < W; w++) {
+            rig_order(&r, w, SUM, 0, 0, NULL, 0);
+            rig_order(&r, w, ECHO, 1, 0, NULL, 0);
+        }
+        int heard[W] = {0};
+        for (int k = 0; k < 2 * W; k++) {
+            const cog_frame frame = rig_receive(&r);
+            const int before = heard[frame.header.source - 1]++;
+            cr_assert_eq(frame.header.kind, before == 0 ? COG_FRAME_DONE : COG_FRAME_MESSAGE);
+        }
+        for (int w = 0; w < W; w++)
+            for (int k = 0; k < N; k++) cr_assert_float_eq(x[w][k], 59049, 0, "%s", both[i]);
+        rig_close(&r);
+    }
+}
+
+Test(transport, bf16_sums_round_ties_to_even_and_keep_what_is_not_a_number) {
+    static const struct {
+        float a, b, sum;
+    } cases[] = {{1, 0x1p-8f, 1},
+                 {1 + 0x1p-7f, 0x1p-8f, 1 + 0x1p-6f},
+                 {0x1.fep127f, 0x1p119f, INFINITY},
+                 {INFINITY, -INFINITY, NAN},
+                 {-0.0f, -0.0f, -0.0f}};
+    for (size_t c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
+        float x[2] = {cases[c].a, cases[c].b};
+        const int64_t floats[2] = {1, 1};
+        run_sum("sim", x, 2, 1, true, floats);
+        cr_assert_eq(memcmp(&x[0], &x[1], 4), 0);
+        cr_assert(isnan(cases[c].sum) ? isnan(x[0]) : memcmp(&x[0], &cases[c].sum, 4) == 0,
+                  "case %zu: %a", c, (double)x[0]);
+    }
+}
