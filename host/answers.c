@@ -72,18 +72,29 @@ static void sample(cog_rng *rng, uint8_t *worker, int n, int n_answers) {
     }
 }
 
-bool cog_answers_next(cog_answers *answers) {
+static void update_arrivals(cog_answers *answers) {
     const cog_plan *plan = answers->plan;
-    if (answers->n_sets == answers->max_sets) return false;
-    if (!answers->complete)
-        sample(&answers->rng, answers->worker, plan->n_workers, answers->n_answers);
-    else if (answers->n_sets > 0)
-        next_in_order(answers->worker, plan->n_workers);
-    answers->n_sets++;
-
     answers->arrivals.n_arrived = 0;
     for (int m = 0; m < plan->n_messages; m++)
         answers->arrivals.n_arrived += answers->arrived[m] = answers->worker[plan->owner[m]];
     answers->arrivals.n_missing = plan->n_messages - answers->arrivals.n_arrived;
+}
+
+bool cog_answers_next(cog_answers *answers) {
+    const int n = answers->plan->n_workers;
+    if (answers->n_sets == answers->max_sets) return false;
+    if (!answers->complete)
+        sample(&answers->rng, answers->worker, n, answers->n_answers);
+    else if (answers->n_sets > 0)
+        next_in_order(answers->worker, n);
+    answers->n_sets++;
+    update_arrivals(answers);
     return true;
+}
+
+void cog_answers_run(cog_answers *answers, int first, int n_stragglers) {
+    const int n = answers->plan->n_workers;
+    memset(answers->worker, 1, (size_t)n);
+    for (int i = 0; i < n_stragglers; i++) answers->worker[(first + i) % n] = 0;
+    update_arrivals(answers);
 }

@@ -38,4 +38,8 @@ void cog_answers_close(cog_answers *answers); /* accepts a zeroed struct */
 void cog_answers_begin(cog_answers *answers, int n_answers, int64_t max_sets);
 bool cog_answers_next(cog_answers *answers);
 
+/* The set in which the stragglers are n_stragglers neighbours from worker `first` on: the worst of
+ * codes that hand out shards cyclically, and rare in a sample. */
+void cog_answers_run(cog_answers *answers, int first, int n_stragglers);
+
 #endif

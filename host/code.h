@@ -83,7 +83,7 @@ double cog_sampling_error(double n, double k, double n_answers);
 
 /* Families with random coefficients: draw(code, attempt) fills the coefficients of a finished plan,
  * ERR_UNDECODABLE when they are unusable; the attempt of least amplification is kept. wait_for and
- * state are set before. ERR_ARGUMENT when no attempt decodes. */
+ * state are set before. ERR_ARGUMENT when none of them leaves single-precision messages exact. */
 typedef cog_status (*cog_draw_fn)(cog_code *code, uint32_t attempt);
 cog_status cog_plan_keep_best(cog_code *code, int n_attempts, cog_draw_fn draw);
 

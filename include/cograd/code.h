@@ -93,9 +93,10 @@ cog_status cog_code_decode(const cog_code *code, const cog_arrivals *arrivals, c
 /* Energy of independent errors in the messages, of size proportional to the messages, after
  * decoding, relative to the energy of the gradient:
  *     sum over terms of weight^2 * ||row of the message||^2 / (n_shards * n_blocks)
- * the worst over the sets of answers the code waits for (all of them up to n = 12, a random sample
- * of at most 1000 beyond). 1 for fractional repetition; thousands for cyclic repetition with
- * several stragglers, where lossy compression is therefore amplified as much. */
+ * the worst over the sets of answers the code waits for: all of them up to n = 12; beyond, at most
+ * 1000 random ones and the runs of neighbouring stragglers. 1 for fractional repetition; from 10
+ * to many thousands for cyclic repetition with several stragglers, where lossy compression is
+ * therefore amplified as much. */
 cog_status cog_code_amplification(const cog_code *code, double *out);
 
 #ifdef __cplusplus

@@ -9,6 +9,7 @@
 #include "cograd/data.h"
 #include "cograd/model.h"
 #include "cograd/code.h"
+#include "cograd/analysis.h"
 #include "cograd/engine.h"
 
 #endif
