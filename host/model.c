@@ -2,29 +2,12 @@
 #include "model.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "check.h"
 #include "device.h"
-
-const cog_model_kind *const cog_models[] = {&cog_model_mlp, &cog_model_softmax, &cog_model_squared,
-                                            &cog_model_logistic, NULL};
-
-static cog_status find(const char *name, const cog_model_kind **out) {
-    char known[128] = "";
-    size_t length = 0;
-    for (int i = 0; cog_models[i] != NULL; i++) {
-        if (strcmp(cog_models[i]->name, name) == 0) {
-            *out = cog_models[i];
-            return COG_OK;
-        }
-        length += (size_t)snprintf(known + length, sizeof(known) - length, "%s%s",
-                                   i > 0 ? ", " : "", cog_models[i]->name);
-    }
-    COG_FAIL(COG_ERR_SPEC, "no model is named '%s'; there are: %s", name, known);
-}
+#include "registry.h"
 
 cog_status cog_model_open(const char *text, int64_t n_features, int32_t n_classes, int32_t n_blocks,
                           cog_model *out) {
@@ -34,11 +17,11 @@ cog_status cog_model_open(const char *text, int64_t n_features, int32_t n_classe
     COG_CHECK(n_classes >= 0, COG_ERR_ARGUMENT, "a model of %" PRId32 " classes", n_classes);
     cog_spec spec;
     COG_TRY(cog_spec_parse(text, &spec));
-    const cog_model_kind *kind = NULL;
-    COG_TRY(find(spec.name, &kind));
+    const cog_model_ops *family;
+    COG_TRY(cog_find_model(spec.name, &family));
     const cog_model_shape shape = {n_features, n_classes, n_blocks};
-    cog_model model = {.name = kind->name, .n_blocks = n_blocks};
-    cog_status status = kind->open(&spec, &shape, &model);
+    cog_model model = {.name = family->name, .n_blocks = n_blocks};
+    cog_status status = family->open(&spec, &shape, &model);
     if (status == COG_OK) status = cog_spec_finish(&spec);
     if (status != COG_OK) {
         cog_model_close(&model);

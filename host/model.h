@@ -12,17 +12,12 @@ typedef struct cog_model_shape {
     int32_t n_blocks;
 } cog_model_shape;
 
-typedef struct cog_model_kind {
+typedef struct cog_model_ops {
     const char *name;
     const char *summary; /* one line for `cograd info` */
     /* Fill `out`, which is zeroed; on failure cog_model_close() frees what is there. */
     cog_status (*open)(cog_spec *spec, const cog_model_shape *shape, cog_model *out);
-} cog_model_kind;
-
-extern const cog_model_kind cog_model_mlp, cog_model_softmax, cog_model_squared, cog_model_logistic;
-
-/* NULL-terminated. */
-extern const cog_model_kind *const cog_models[];
+} cog_model_ops;
 
 /* Shared by the families: the batch has the model's width, and every slice names a segment and a
  * block that exist. */

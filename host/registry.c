@@ -6,46 +6,41 @@
 
 #include "check.h"
 
-/* Every kind expands to nothing but the one being listed. */
 #define COG_CODE(id)      extern const cog_code_ops cog_code_##id;
 #define COG_QUANTIZER(id) extern const cog_quantizer_ops cog_quantizer_##id;
 #define COG_TRANSPORT(id) extern const cog_transport_ops cog_transport_##id;
 #define COG_DEVICE(id)    extern const cog_device_ops cog_device_##id;
+#define COG_MODEL(id)     extern const cog_model_ops cog_model_##id;
+#define COG_DATASET(id)   extern const cog_dataset_ops cog_dataset_##id;
 #include "registry.def"
-#undef COG_CODE
-#undef COG_QUANTIZER
-#undef COG_TRANSPORT
-#undef COG_DEVICE
 
-#define COG_QUANTIZER(id)
-#define COG_TRANSPORT(id)
-#define COG_DEVICE(id)
 #define COG_CODE(id) &cog_code_##id,
 const cog_code_ops *const cog_codes[] = {
 #include "registry.def"
     NULL};
-#undef COG_CODE
-#undef COG_QUANTIZER
 
-#define COG_CODE(id)
 #define COG_QUANTIZER(id) &cog_quantizer_##id,
 const cog_quantizer_ops *const cog_quantizers[] = {
 #include "registry.def"
     NULL};
-#undef COG_QUANTIZER
-#undef COG_TRANSPORT
 
-#define COG_QUANTIZER(id)
 #define COG_TRANSPORT(id) &cog_transport_##id,
 const cog_transport_ops *const cog_transports[] = {
 #include "registry.def"
     NULL};
-#undef COG_TRANSPORT
-#undef COG_DEVICE
 
-#define COG_TRANSPORT(id)
 #define COG_DEVICE(id) &cog_device_##id,
 const cog_device_ops *const cog_devices[] = {
+#include "registry.def"
+    NULL};
+
+#define COG_MODEL(id) &cog_model_##id,
+const cog_model_ops *const cog_models[] = {
+#include "registry.def"
+    NULL};
+
+#define COG_DATASET(id) &cog_dataset_##id,
+const cog_dataset_ops *const cog_datasets[] = {
 #include "registry.def"
     NULL};
 
@@ -70,3 +65,5 @@ FINDER(code, cog_codes, "code")
 FINDER(quantizer, cog_quantizers, "channel")
 FINDER(transport, cog_transports, "transport")
 FINDER(device, cog_devices, "device")
+FINDER(model, cog_models, "model")
+FINDER(dataset, cog_datasets, "data set")

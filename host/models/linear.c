@@ -177,13 +177,13 @@ static cog_status open_logistic(cog_spec *spec, const cog_model_shape *shape, co
     return open_linear(spec, shape, 2, out);
 }
 
-const cog_model_kind cog_model_squared = {
+const cog_model_ops cog_model_squared = {
     .name = "squared",
     .summary = "linear least squares",
     .open = open_squared,
 };
 
-const cog_model_kind cog_model_logistic = {
+const cog_model_ops cog_model_logistic = {
     .name = "logistic",
     .summary = "logistic regression of two classes",
     .open = open_logistic,

@@ -374,13 +374,13 @@ static cog_status open_softmax(cog_spec *spec, const cog_model_shape *shape, cog
     return open_network(NULL, shape, out);
 }
 
-const cog_model_kind cog_model_mlp = {
+const cog_model_ops cog_model_mlp = {
     .name = "mlp",
     .summary = "dense layers with ReLU, softmax cross-entropy",
     .open = open_mlp,
 };
 
-const cog_model_kind cog_model_softmax = {
+const cog_model_ops cog_model_softmax = {
     .name = "softmax",
     .summary = "one dense layer, softmax cross-entropy",
     .open = open_softmax,

@@ -19,11 +19,17 @@ typedef struct cog_dataset {
 } cog_dataset;
 
 /* Read or make the training and the test part.
- *   spec   "mnist" (the copy shipped with cograd) | "DIR" with the four IDX files of MNIST, plain
- * or gzip | "libsvm:FILE" (the test part is every 10th row, or test=FILE) |
- * "synthetic:rows=10000,features=100,classes=0,noise=1,seed=1" Pixels are divided by 255. NaN and
- * infinite values are refused. ERR_IO       a file is missing or unreadable ERR_FORMAT   a file is
- * truncated, damaged, or holds a value out of range */
+ *   spec   "mnist"        the copy shipped with cograd, or the one in $COGRAD_DATA/mnist
+ *          "DIR"          a folder with the four IDX files of MNIST, plain or gzip; pixels are
+ *                         divided by 255
+ *          "libsvm:FILE"  sparse text; the test part is test=FILE, or every 10th row. Labels are
+ *                         classes when they are 2 to 20 different whole numbers, or as
+ *                         labels=classes|targets says
+ *          "synthetic:rows=10000,features=100,classes=0,noise=1,seed=1"
+ *                         Gaussian features, a linear truth; a tenth as many rows to test
+ * NaN and infinite values are refused.
+ * ERR_IO       a file is missing or unreadable
+ * ERR_FORMAT   a file is truncated, damaged, or holds a value out of range */
 cog_status cog_dataset_open(const char *spec, cog_dataset **train, cog_dataset **test);
 void cog_dataset_close(cog_dataset *dataset); /* accepts NULL */
 

@@ -82,9 +82,12 @@ typedef struct cog_model {
     void (*destroy)(void *user);
 } cog_model;
 
-/* spec   "mlp:hidden=512x256" (ReLU, softmax cross-entropy) | "softmax" (no hidden layer)
- *      | "squared" 1/2 (x.w + b - y)^2 | "logistic" log(1 + exp(-y (x.w + b))), labels {0,1} read
- * as y = 2 label - 1 "l2=1e-4" adds l2/2 ||w||^2 to the mean loss (squared and logistic).
+/* spec   "mlp:hidden=512x256"  ReLU, softmax cross-entropy
+ *        "softmax"             no hidden layer
+ *        "squared"             1/2 (x.w + b - y)^2
+ *        "logistic"            log(1 + exp(-y (x.w + b))), labels {0,1} read as y = 2 label - 1
+ *        squared and logistic take l2=1e-4: adds l2/2 ||w||^2 to the mean loss, so a sum over rows
+ *        carries it once for every row
  * ERR_ARGUMENT   a classifier for data without classes, or the other way round */
 cog_status cog_model_open(const char *spec, int64_t n_features, int32_t n_classes, int32_t n_blocks,
                           cog_model *out);
