@@ -1,0 +1,72 @@
+/* identity.c - no compression: the payload is the trial, float[n], and nothing is left behind.
+ *
+ * One pass; 4L + 4 bytes an entry for L terms, 8 when the residual is written as well.
+ */
+#include "check.h"
+#include "tile.h"
+
+static cog_status configure(cog_quantizer *q, cog_spec *spec) {
+    (void)spec;
+    q->tile = COG_TILE;
+    q->kept = q->n;
+    return COG_OK;
+}
+
+static size_t payload_bytes(const cog_quantizer *q) { return (size_t)q->n * sizeof(float); }
+
+static size_t no_bytes(const cog_quantizer *q) {
+    (void)q;
+    return 0;
+}
+
+static size_t used_bytes(const cog_quantizer *q, const void *payload) {
+    (void)payload;
+    return payload_bytes(q);
+}
+
+static cog_status check(const cog_quantizer *q, const void *payload, size_t bytes) {
+    (void)payload;
+    COG_CHECK(bytes == payload_bytes(q), COG_ERR_FORMAT,
+              "an fp32 payload has %zu bytes, expected %zu", bytes, payload_bytes(q));
+    return COG_OK;
+}
+
+static cog_status pack(const cog_quantizer *q, cog_device *device, int n_terms,
+                       const cog_term *terms, float *residual, void *state, void *scratch,
+                       void *payload) {
+    (void)device, (void)state, (void)scratch;
+    static const float nothing[COG_TILE];
+    const bool stream = cog_tile_streams(q, n_terms, terms, residual);
+    float *out = payload;
+    _Alignas(64) float trial[COG_TILE];
+    for (int64_t first = 0; first < q->n; first += COG_TILE) {
+        const int count = (int)(q->n - first < COG_TILE ? q->n - first : COG_TILE);
+        q->tile_ops->combine(n_terms, terms, first, count, trial, NULL);
+        q->tile_ops->put(out + first, trial, count, false);
+        q->tile_ops->put(residual + first, nothing, count, stream);
+    }
+    q->tile_ops->fence();
+    return COG_OK;
+}
+
+static cog_status add(const cog_quantizer *q, cog_device *device, const void *payload, float weight,
+                      int64_t first, int64_t count, float *y) {
+    (void)device;
+    q->tile_ops->add_floats((const float *)payload + first, weight, count, y);
+    return COG_OK;
+}
+
+static const cog_quantizer_kernels on_cpu = {pack, add};
+
+const cog_quantizer_ops cog_quantizer_identity = {
+    .name = "identity",
+    .summary = "every entry as fp32",
+    .exact = true,
+    .configure = configure,
+    .payload_bytes = payload_bytes,
+    .scratch_bytes = no_bytes,
+    .state_bytes = no_bytes,
+    .used_bytes = used_bytes,
+    .check = check,
+    .on = {[COG_CPU] = &on_cpu},
+};

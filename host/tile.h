@@ -1,0 +1,78 @@
+/* tile.h - the hot loops that quantizers share: one tile of a message at a time, in cache.
+ *
+ * A tile is at most COG_TILE entries; its trial is computed once into a buffer of the caller,
+ * looked at there as often as needed, and leaves as payload and residual. The buffer is read in
+ * full rows of COG_TILE_COLUMNS: whoever fills it pads the last row with zeros.
+ *
+ * A NaN in a trial is replaced by the one of bits 0x7fc00000, so that payloads do not depend on
+ * which NaN a processor makes up. Magnitudes are the bits of |x| compared as integers: infinity
+ * is above every number and NaN above infinity.
+ *
+ * Each set of loops is compiled from tile_loops.h for one instruction set; all give the same bits.
+ */
+#ifndef COG_HOST_TILE_H
+#define COG_HOST_TILE_H
+
+#include "compress.h"
+
+enum { COG_TILE = 4096, COG_TILE_COLUMNS = 256, COG_TILE_WORDS = COG_TILE / 64 };
+
+/* Sum of magnitudes and number of zeros. */
+typedef struct cog_magnitude {
+    double sum; /* NaN or infinity when an entry is */
+    int64_t n_zeros;
+} cog_magnitude;
+
+typedef struct cog_tile_ops {
+    const char *name; /* of the instruction set */
+
+    /* trial[i] of entries first .. first+count, padded; column (may be NULL) [COG_TILE_COLUMNS]:
+     * the largest |trial| of every column, j = i mod COG_TILE_COLUMNS. */
+    void (*combine)(int n_terms, const cog_term *terms, int64_t first, int count, float *trial,
+                    float *column);
+    /* to[i] = from[i], past the caches when `stream`; `to` is then 64-byte aligned. */
+    void (*put)(float *to, const float *from, int count, bool stream);
+    /* To be called once after the last put, before another thread may read. */
+    void (*fence)(void);
+
+    /* Bit i of marks [COG_TILE_WORDS]: magnitude of x[i] >= bound. Their number. */
+    int (*mark)(const float *x, int count, uint32_t bound, uint64_t *marks);
+    /* How many of x[n] have a magnitude >= bound; x need not be padded. */
+    int64_t (*count)(const float *x, int64_t n, uint32_t bound);
+    /* The smallest and the largest magnitude of x[n]; n >= 1. */
+    void (*range)(const float *x, int64_t n, uint32_t *least, uint32_t *most);
+
+    /* Of a padded segment; the order of the sum is told in sign.c. */
+    cog_magnitude (*magnitude)(const float *trial, int count);
+    /* Signs and zeros of a padded segment, whole words, and residual = trial - decoded. */
+    void (*split)(const float *trial, int count, float scale, float *residual, bool stream,
+                  uint32_t *negative, uint32_t *zero);
+    /* y[i] += weight * (+-scale, or 0 where zero [may be NULL] has a bit) */
+    void (*add_signs)(const uint32_t *negative, const uint32_t *zero, float scale, float weight,
+                      int count, float *y);
+
+    /* to[i] = bf16 of trial[i], residual[i] = the rest */
+    void (*narrow)(const float *trial, int count, uint16_t *to, float *residual);
+    /* y[i] += weight * x[i] */
+    void (*add_floats)(const float *x, float weight, int64_t n, float *y);
+    void (*add_bf16)(const uint16_t *x, float weight, int64_t n, float *y);
+    /* y[offset[i]] += weight * x[i] */
+    void (*scatter_floats)(const float *x, const uint16_t *offset, float weight, int64_t n,
+                           float *y);
+    void (*scatter_bf16)(const uint16_t *x, const uint16_t *offset, float weight, int64_t n,
+                         float *y);
+} cog_tile_ops;
+
+/* Everything that this processor can run, the fastest first; ends with NULL. */
+void cog_tile_list(const cog_tile_ops *list[4]);
+
+/* Is it worth writing the residual past the caches: it is long, lies on a cache line, and no term
+ * has just brought it in. */
+bool cog_tile_streams(const cog_quantizer *q, int n_terms, const cog_term *terms,
+                      const float *residual);
+
+/* Round to nearest even, but no number becomes infinite: it stops at the largest bf16. */
+uint16_t cog_bf16(float x);
+float cog_bf16_value(uint16_t x);
+
+#endif

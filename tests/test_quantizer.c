@@ -1,0 +1,551 @@
+/* test_quantizer.c - payloads and residuals against a plain reference, and what strangers send. */
+#include <criterion/criterion.h>
+
+#include "channel.h"
+#include "tile.h"
+#include "quantizer_reference.h"
+
+/* Every format with a closed description; kind=threshold depends on history, see below. */
+static const ref_format formats[] = {
+    {"identity", REF_IDENTITY, 1, 1, 0, 0},
+    {"bf16", REF_BF16, 1, 1, 0, 0},
+    {"topk:ratio=0.01", REF_CHUNK, 1, 100, 4096, 0},
+    {"topk:ratio=0.001,values=bf16", REF_CHUNK, 1, 1000, 4096, 1},
+    {"topk:ratio=0.07,tile=256", REF_CHUNK, 7, 100, 256, 0},
+    {"topk:ratio=0.3,values=bf16,tile=512", REF_CHUNK, 3, 10, 512, 1},
+    {"topk:ratio=0.01,kind=global", REF_GLOBAL, 1, 100, 4096, 0},
+    {"topk:ratio=0.0005,kind=global,values=bf16", REF_GLOBAL, 5, 10000, 4096, 1},
+    {"topk:ratio=0.5,kind=global,tile=1024", REF_GLOBAL, 1, 2, 1024, 0},
+    {"topk:ratio=1,kind=global", REF_GLOBAL, 1, 1, 4096, 0},
+    {"sign", REF_SIGN, 1, 1, 0, 0},
+    {"sign:scale=group", REF_SIGN, 1, 1, 4096, 0},
+    {"sign:scale=group,group=256", REF_SIGN, 1, 1, 256, 0},
+};
+enum { N_FORMATS = sizeof(formats) / sizeof(formats[0]) };
+
+static const int64_t sizes[] = {0,    1,    31,   32,   33,   255,  256,    257,
+                                1023, 1024, 1025, 4095, 4096, 4097, 100007, 1 << 20};
+enum { N_SIZES = sizeof(sizes) / sizeof(sizes[0]) };
+
+static cog_device *open_cpu(void) {
+    cog_device *device;
+    cr_assert_eq(cog_device_open("cpu", &device), COG_OK, "%s", cog_last_error());
+    return device;
+}
+
+static cog_quantizer configured(const char *text, int64_t n) {
+    cog_spec spec;
+    cog_quantizer q;
+    cr_assert_eq(cog_spec_parse(text, &spec), COG_OK);
+    cr_assert_eq(cog_quantizer_configure(&spec, n, &q), COG_OK, "%s", cog_last_error());
+    return q;
+}
+
+/* Everything one pack needs; payload and vectors are poisoned and end where their memory ends. */
+typedef struct bench {
+    cog_quantizer q;
+    cog_device *device;
+    unsigned char *payload;
+    void *state, *scratch;
+    float *memory, *residual; /* residual lies `shift` floats into memory */
+} bench;
+
+static bench set_up(const cog_quantizer *q, cog_device *device, int shift) {
+    bench b = {.q = *q, .device = device};
+    b.payload = malloc(q->ops->payload_bytes(q) + 1);
+    b.scratch = malloc(q->ops->scratch_bytes(q) + 1);
+    b.state = calloc(q->ops->state_bytes(q) + 1, 1);
+    memset(b.payload, 0xa5, q->ops->payload_bytes(q) + 1);
+    memset(b.scratch, 0x5a, q->ops->scratch_bytes(q) + 1);
+    const size_t bytes = ((size_t)(q->n + shift) * 4 + 64) / 64 * 64;
+    b.memory = aligned_alloc(64, bytes);
+    memset(b.memory, 0xff, bytes);
+    b.residual = b.memory + shift;
+    return b;
+}
+
+static void tear_down(bench *b) {
+    free(b->payload);
+    free(b->state);
+    free(b->scratch);
+    free(b->memory);
+}
+
+static size_t pack(bench *b, int n_terms, const cog_term *terms) {
+    const cog_quantizer *q = &b->q;
+    cr_assert_eq(q->ops->on[COG_CPU]->pack(q, b->device, n_terms, terms, b->residual, b->state,
+                                           b->scratch, b->payload),
+                 COG_OK);
+    cr_assert_eq(b->payload[q->ops->payload_bytes(q)], 0xa5, "payload overrun");
+    return q->ops->used_bytes(q, b->payload);
+}
+
+/* All terms are `shift` floats off a cache line; the last one may be the residual itself. */
+static void compare(const ref_format *f, const cog_quantizer *q, cog_device *device,
+                    const ref_message *expected, int n_terms, float *const *x, const float *coef,
+                    int shift, bool in_place, const char *what) {
+    bench b = set_up(q, device, shift);
+    cog_term terms[4];
+    float *moved[4] = {NULL};
+    for (int t = 0; t < n_terms; t++) {
+        moved[t] = ref_alloc(q->n + shift, 4);
+        memcpy(moved[t] + shift, x[t], (size_t)q->n * 4);
+        terms[t] = (cog_term){moved[t] + shift, coef[t]};
+    }
+    if (in_place && n_terms > 0) {
+        memcpy(b.residual, x[n_terms - 1], (size_t)q->n * 4);
+        terms[n_terms - 1].x = b.residual;
+    }
+    const size_t bytes = pack(&b, n_terms, terms);
+    cr_expect_eq(bytes, expected->bytes, "%s of %s, n=%lld, %s, shift %d: %zu bytes, not %zu",
+                 f->spec, what, (long long)q->n, q->tile_ops->name, shift, bytes, expected->bytes);
+    cr_expect(memcmp(b.payload, expected->payload, expected->bytes) == 0,
+              "payload: %s of %s, n=%lld, %s, shift %d", f->spec, what, (long long)q->n,
+              q->tile_ops->name, shift);
+    cr_expect(memcmp(b.residual, expected->residual, (size_t)q->n * 4) == 0,
+              "residual: %s of %s, n=%lld, %s, shift %d", f->spec, what, (long long)q->n,
+              q->tile_ops->name, shift);
+    cr_expect_eq(q->ops->check(q, b.payload, bytes), COG_OK, "%s: %s", f->spec, cog_last_error());
+    for (int t = 0; t < n_terms; t++) free(moved[t]);
+    tear_down(&b);
+}
+
+static void try_formats(cog_device *device, int input, int64_t n, bool thorough) {
+    static const float coef[3] = {1.0f, -0.625f, 0.3f};
+    const cog_tile_ops *sets[4];
+    cog_tile_list(sets);
+    float *x[3];
+    for (uint32_t t = 0; t < 3; t++) {
+        x[t] = ref_alloc(n, 4);
+        ref_fill(t == 0 ? input : IN_NORMAL, t, x[t], n);
+    }
+    for (int i = 0; i < N_FORMATS; i++)
+        for (int n_terms = thorough ? 0 : 1; n_terms <= (thorough ? 3 : 1); n_terms++) {
+            ref_message expected = ref_pack(&formats[i], n, n_terms, (const float *const *)x, coef);
+            cog_quantizer q = configured(formats[i].spec, n);
+            for (int s = 0; sets[s] != NULL; s++) {
+                q.tile_ops = sets[s];
+                for (int shift = 0; shift < (thorough ? 4 : 1); shift += 1 + shift)
+                    compare(&formats[i], &q, device, &expected, n_terms, x, coef, shift, shift == 1,
+                            ref_input_name[input]);
+            }
+            ref_free(&expected);
+        }
+    for (int t = 0; t < 3; t++) free(x[t]);
+}
+
+Test(quantizer, payload_and_residual_are_those_of_the_plain_reference_in_every_instruction_set) {
+    cog_device *device = open_cpu();
+    for (int s = 0; s < N_SIZES; s++)
+        for (int input = 0; input < N_INPUTS; input++)
+            if (sizes[s] <= 4097)
+                try_formats(device, input, sizes[s], sizes[s] > 1000 || input == IN_BROKEN);
+    cog_device_close(device);
+}
+
+Test(quantizer, long_messages_are_those_of_the_plain_reference) {
+    cog_device *device = open_cpu();
+    for (int input = 0; input < N_INPUTS; input++) try_formats(device, input, 100007, false);
+    try_formats(device, IN_LAPLACE, 1 << 20, false);
+    try_formats(device, IN_EQUAL, 1 << 18, false);
+    cog_device_close(device);
+}
+
+static const char *const all_specs[] = {
+    "identity",
+    "bf16",
+    "topk:ratio=0.01",
+    "topk:ratio=0.1,values=bf16,tile=256",
+    "topk:ratio=0.01,kind=global",
+    "topk:ratio=0.02,kind=global,values=bf16",
+    "topk:ratio=0.01,kind=threshold",
+    "topk:ratio=0.05,kind=threshold,values=bf16",
+    "sign",
+    "sign:scale=group,group=512",
+};
+enum { N_SPECS = sizeof(all_specs) / sizeof(all_specs[0]) };
+
+static void decode(const cog_quantizer *q, cog_device *device, const void *payload, float weight,
+                   int64_t first, int64_t count, float *y) {
+    cr_assert_eq(q->ops->on[COG_CPU]->add(q, device, payload, weight, first, count, y), COG_OK);
+}
+
+/* One sender over several messages, its error fed back in place. */
+static void check_history(const char *spec, int64_t n, int input, cog_device *device) {
+    const cog_quantizer q = configured(spec, n);
+    bench b = set_up(&q, device, 0);
+    float *x = ref_alloc(n, 4), *decoded = ref_alloc(n, 4), *trial = ref_alloc(n, 4);
+    memset(b.residual, 0, (size_t)n * 4);
+    for (uint32_t round = 0; round < 4; round++) {
+        ref_fill(input, round, x, n);
+        for (int64_t i = 0; i < n; i++) {
+            trial[i] = fmaf(1.0f, b.residual[i], 0.5f * x[i]);
+            if (isnan(trial[i])) trial[i] = ref_float(0x7fc00000);
+        }
+        const size_t bytes = pack(&b, 2, (cog_term[]){{x, 0.5f}, {b.residual, 1.0f}});
+        cr_expect_leq(bytes, q.ops->payload_bytes(&q));
+        cr_expect_eq(q.ops->check(&q, b.payload, bytes), COG_OK, "%s", cog_last_error());
+        memset(decoded, 0, (size_t)n * 4);
+        decode(&q, device, b.payload, 1.0f, 0, n, decoded);
+        int64_t n_wrong = 0;
+        for (int64_t i = 0; i < n; i++) {
+            const float owed = isfinite(decoded[i]) ? trial[i] - decoded[i] : 0;
+            n_wrong += ref_bits(owed) != ref_bits(b.residual[i]);
+        }
+        cr_expect_eq(n_wrong, 0, "%s of %s, n=%lld, round %u: %lld entries", spec,
+                     ref_input_name[input], (long long)n, round, (long long)n_wrong);
+    }
+    free(x);
+    free(decoded);
+    free(trial);
+    tear_down(&b);
+}
+
+Test(quantizer, residual_is_exactly_trial_minus_decoded) {
+    cog_device *device = open_cpu();
+    for (int s = 0; s < N_SPECS; s++)
+        for (int input = 0; input < N_INPUTS; input++)
+            for (int i = 0; i < N_SIZES - 1; i++)
+                if (i % 3 == input % 3 || sizes[i] == 100007)
+                    check_history(all_specs[s], sizes[i], input, device);
+    cog_device_close(device);
+}
+
+Test(quantizer, range_adds_equal_the_whole_add_in_every_instruction_set) {
+    cog_device *device = open_cpu();
+    enum { N = 70 * 4096 + 1234 };
+    const cog_tile_ops *sets[4];
+    cog_tile_list(sets);
+    float *x = ref_alloc(N, 4), *whole = ref_alloc(N, 4), *parts = ref_alloc(N, 4);
+    ref_fill(IN_ZEROS, 1, x, N);
+    for (int s = 0; s < N_SPECS; s++) {
+        cog_quantizer q = configured(all_specs[s], N);
+        bench b = set_up(&q, device, 0);
+        pack(&b, 1, &(cog_term){x, 1.0f});
+        for (int set = 0; sets[set] != NULL; set++) {
+            q.tile_ops = sets[set];
+            ref_fill(IN_NORMAL, 2, parts, N);
+            if (set == 0) memcpy(whole, parts, N * 4);
+            if (set == 0) decode(&q, device, b.payload, -0.7f, 0, N, whole);
+            for (int64_t first = 0, step = 4096; first < N; first += step) {
+                step = 4096 * (1 + first / 4096 % 5);
+                /* up to an odd end, the rest as a range to itself that starts on the grid */
+                float *piece = ref_alloc(step, 4);
+                const int64_t count = N - first < step ? N - first : step;
+                memcpy(piece, parts + first, (size_t)count * 4);
+                decode(&q, device, b.payload, -0.7f, first, count, piece);
+                const int64_t odd = count * 2 / 3;
+                decode(&q, device, b.payload, -0.7f, first, odd, parts + first);
+                cr_assert(memcmp(piece, parts + first, (size_t)odd * 4) == 0, "%s", q.ops->name);
+                memcpy(parts + first, piece, (size_t)count * 4);
+                free(piece);
+            }
+            cr_expect(memcmp(whole, parts, N * 4) == 0, "%s, %s", all_specs[s], sets[set]->name);
+        }
+        tear_down(&b);
+    }
+    free(x);
+    free(whole);
+    free(parts);
+    cog_device_close(device);
+}
+
+/* An accepted payload must be safe: add stays within y, positions ascend within the message. */
+static void use(const cog_quantizer *q, cog_device *device, const void *payload) {
+    float *y = ref_alloc(q->n, 4);
+    decode(q, device, payload, 1.0f, 0, q->n, y);
+    free(y);
+    if (q->ops->positions == NULL) return;
+    const int64_t most = q->ops->max_positions(q);
+    int64_t *at = ref_alloc(most, sizeof(*at));
+    const int64_t found = q->ops->positions(q, payload, at);
+    cr_assert(found <= most);
+    for (int64_t i = 0; i < found; i++)
+        cr_assert(at[i] >= 0 && at[i] < q->n && (i == 0 || at[i] > at[i - 1]));
+    free(at);
+}
+
+/* Judge `bytes` bytes that lie at the end of their memory. */
+static bool accepted(const cog_quantizer *q, cog_device *device, const void *bytes, size_t size) {
+    void *exact = malloc(size > 0 ? size : 1);
+    memcpy(exact, bytes, size);
+    const bool ok = q->ops->check(q, exact, size) == COG_OK;
+    if (ok) use(q, device, exact);
+    free(exact);
+    return ok;
+}
+
+static void damage(const char *spec, int64_t n, cog_device *device) {
+    const cog_quantizer q = configured(spec, n);
+    bench b = set_up(&q, device, 0);
+    float *x = ref_alloc(n, 4);
+    ref_fill(IN_ZEROS, 3, x, n);
+    const size_t bytes = pack(&b, 1, &(cog_term){x, 1.0f});
+    cr_expect(accepted(&q, device, b.payload, bytes));
+    for (size_t size = 0; size < bytes; size++)
+        cr_expect_not(accepted(&q, device, b.payload, size), "%s cut to %zu", spec, size);
+    unsigned char *longer = ref_alloc((int64_t)bytes + 4, 1);
+    memcpy(longer, b.payload, bytes);
+    cr_expect_not(accepted(&q, device, longer, bytes + 4), "%s with 4 more bytes", spec);
+    for (size_t bit = 0; bit < bytes * 8; bit++) {
+        b.payload[bit / 8] ^= (unsigned char)(1u << bit % 8);
+        accepted(&q, device, b.payload, bytes);
+        b.payload[bit / 8] ^= (unsigned char)(1u << bit % 8);
+    }
+    cog_rng rng = cog_rng_make(3, COG_STREAM_TEST, 9, 9);
+    for (int trial = 0; trial < 2000; trial++) {
+        memcpy(longer, b.payload, bytes);
+        for (uint32_t flips = cog_rng_below(&rng, 6); bytes > 0 && flips < 6; flips++)
+            longer[cog_rng_below(&rng, (uint32_t)bytes)] = (unsigned char)cog_rng_u32(&rng);
+        accepted(&q, device, longer, bytes);
+    }
+    free(longer);
+    free(x);
+    tear_down(&b);
+}
+
+Test(quantizer, damaged_payloads_are_refused_or_harmless) {
+    cog_device *device = open_cpu();
+    for (int s = 0; s < N_SPECS; s++) {
+        damage(all_specs[s], 0, device);
+        damage(all_specs[s], 77, device);
+        damage(all_specs[s], 4099, device);
+    }
+    cog_device_close(device);
+}
+
+/* Edits that keep the length: each breaks one sentence of the format. */
+Test(quantizer, each_rule_of_the_sparse_format_is_checked) {
+    cog_device *device = open_cpu();
+    enum { N = 8192 }; /* two tiles, one base; 82 entries */
+    const cog_quantizer q = configured("topk:ratio=0.01,kind=global", N);
+    bench b = set_up(&q, device, 0);
+    float *x = ref_alloc(N, 4);
+    ref_fill(IN_NORMAL, 4, x, N);
+    const size_t bytes = pack(&b, 1, &(cog_term){x, 1.0f});
+    uint32_t *word = (uint32_t *)(void *)b.payload;
+    uint16_t *count = (uint16_t *)(word + 2), *offset = (uint16_t *)(word + 3 + 82);
+    cr_assert_eq(bytes, 12 + 82 * 4 + 82 * 2);
+    cr_assert_eq(q.ops->check(&q, b.payload, bytes), COG_OK);
+#define BREAKS(edit, undo)                                                       \
+    do {                                                                         \
+        edit;                                                                    \
+        cr_expect_eq(q.ops->check(&q, b.payload, bytes), COG_ERR_FORMAT, #edit); \
+        undo;                                                                    \
+        cr_assert_eq(q.ops->check(&q, b.payload, bytes), COG_OK, #undo);         \
+    } while (0)
+    BREAKS(word[0]++, word[0]--);
+    BREAKS(word[1] = 1, word[1] = 0);
+    BREAKS((count[0]++, count[1]--), (count[0]--, count[1]++));
+    BREAKS(count[1]++, count[1]--);
+    const uint16_t first = offset[0];
+    BREAKS(offset[0] = offset[1], offset[0] = first);
+    const uint16_t last = offset[81];
+    BREAKS(offset[81] = 4096, offset[81] = last);
+    free(x);
+    tear_down(&b);
+    cog_device_close(device);
+}
+
+static int64_t kept_of(const cog_quantizer *q, const void *payload, int64_t *at) {
+    const int64_t found = q->ops->positions(q, payload, at);
+    cr_assert_leq(found, q->ops->max_positions(q));
+    return found;
+}
+
+Test(quantizer, chunks_meet_the_ratio_over_the_message_and_starve_no_tile) {
+    cog_device *device = open_cpu();
+    static const struct {
+        const char *spec;
+        int64_t n, total, low, high;
+    } cases[] = {
+        {"topk:ratio=0.001", 1 << 20, 1049, 4, 5}, /* 4.096 of a tile, ceil(1048.576) */
+        {"topk:ratio=0.01", 1 << 20, 10486, 40, 41},
+        {"topk:ratio=0.0001", 1 << 20, 256, 1, 1}, /* 0.41 of a tile: one each */
+        {"topk:ratio=0.07", 100, 7, 7, 7},         /* not 8: 0.07 * 100 > 7 in double */
+        {"topk:ratio=1,tile=256", 1000, 1000, 232, 256},
+    };
+    for (size_t c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
+        const int64_t n = cases[c].n;
+        const cog_quantizer q = configured(cases[c].spec, n);
+        bench b = set_up(&q, device, 0);
+        float *x = ref_alloc(n, 4);
+        int64_t *at = ref_alloc(n, sizeof(*at)), *of_tile = ref_alloc(n, sizeof(*of_tile));
+        ref_fill(IN_SORTED, 0, x, n);
+        pack(&b, 1, &(cog_term){x, 1.0f});
+        cr_expect_eq(kept_of(&q, b.payload, at), cases[c].total, "%s", cases[c].spec);
+        for (int64_t i = 0; i < cases[c].total; i++) of_tile[at[i] / q.tile]++;
+        for (int64_t t = 0; t * q.tile < n; t++)
+            cr_expect(of_tile[t] >= cases[c].low && of_tile[t] <= cases[c].high,
+                      "%s tile %lld: %lld", cases[c].spec, (long long)t, (long long)of_tile[t]);
+        free(x);
+        free(at);
+        free(of_tile);
+        tear_down(&b);
+    }
+    cog_device_close(device);
+}
+
+/* First message exact, then the number sent follows the wanted one, never above 3/2 of it, through
+ * feedback, a jump of the scale by a thousand, and back. */
+Test(quantizer, threshold_follows_the_wanted_number_under_a_hard_cap) {
+    cog_device *device = open_cpu();
+    enum { N = 300000, WANTED = 3000, ROUNDS = 60 };
+    const cog_quantizer q = configured("topk:ratio=0.01,kind=threshold", N);
+    bench b = set_up(&q, device, 0);
+    float *x = ref_alloc(N, 4);
+    int64_t *at = ref_alloc(N, sizeof(*at));
+    memset(b.residual, 0, N * 4);
+    double sum = 0;
+    for (uint32_t round = 0; round < ROUNDS; round++) {
+        const float size = round >= 30 && round < 40 ? 1000.0f : 1.0f;
+        ref_fill(round % 2 == 0 ? IN_LAPLACE : IN_NORMAL, round, x, N);
+        pack(&b, 2, (cog_term[]){{x, size}, {b.residual, 1.0f}});
+        const int64_t sent = kept_of(&q, b.payload, at);
+        if (round == 0) cr_expect_eq(sent, WANTED);
+        cr_expect_leq(sent, WANTED + WANTED / 2, "round %u", round);
+        if (round >= 10 && round < 30) {
+            sum += (double)sent / WANTED / 20;
+            cr_expect(sent > WANTED / 3, "round %u: %lld", round, (long long)sent);
+        }
+    }
+    cr_expect(sum > 0.8 && sum < 1.2, "mean of rounds 10..29 is %.3f of the wanted number", sum);
+    free(x);
+    free(at);
+    tear_down(&b);
+    cog_device_close(device);
+}
+
+/* With a threshold in its state, the message is: all that reach it, the first `cap` of them. */
+Test(quantizer, threshold_sends_what_reaches_it_lowest_index_first) {
+    cog_device *device = open_cpu();
+    enum { N = 20000, CAP = 300 };
+    const cog_quantizer q = configured("topk:ratio=0.01,kind=threshold", N);
+    bench b = set_up(&q, device, 0);
+    float *x = ref_alloc(N, 4);
+    int64_t *at = ref_alloc(N, sizeof(*at));
+    ref_fill(IN_NORMAL, 5, x, N);
+    static const float thresholds[] = {1.0f, 2.5f, 9.0f};
+    for (size_t c = 0; c < 3; c++) {
+        memcpy(b.state, &thresholds[c], 4);
+        pack(&b, 1, &(cog_term){x, 1.0f});
+        const int64_t sent = kept_of(&q, b.payload, at);
+        int64_t expected = 0;
+        for (int64_t i = 0; i < N; i++) {
+            if (fabsf(x[i]) < thresholds[c] || expected == CAP) continue;
+            cr_assert(expected < sent && at[expected] == i, "threshold %g", thresholds[c]);
+            expected++;
+        }
+        cr_expect_eq(sent, expected, "threshold %g", thresholds[c]);
+        uint32_t next;
+        memcpy(&next, b.state, 4);
+        if (c == 2) cr_expect_eq(next, 0, "nothing reached it: the next message is exact");
+    }
+    free(x);
+    free(at);
+    tear_down(&b);
+    cog_device_close(device);
+}
+
+/* Top-k: ||x - C(x)||^2 <= (1 - k/n) ||x||^2. Sign: equality with ||x||^2 - ||x||_1^2 / nonzero,
+ * hence
+ * <= (1 - 1/n) ||x||^2; per group when there are groups. */
+Test(quantizer, compression_contracts_as_published) {
+    cog_device *device = open_cpu();
+    enum { N = 10000 };
+    static const struct {
+        const char *spec;
+        double share;
+        int64_t group;
+    } cases[] = {{"topk:ratio=0.01", 0.01, 0},        {"topk:ratio=0.01,kind=global", 0.01, 0},
+                 {"topk:ratio=0.2,tile=256", 0.2, 0}, {"sign", 0, N},
+                 {"sign:scale=group", 0, 4096},       {"sign:scale=group,group=512", 0, 512}};
+    float *x = ref_alloc(N, 4);
+    for (size_t c = 0; c < sizeof(cases) / sizeof(cases[0]); c++)
+        for (int input = 0; input < N_INPUTS; input++) {
+            if (input == IN_BROKEN || input == IN_HUGE || input == IN_DENORMAL) continue;
+            const cog_quantizer q = configured(cases[c].spec, N);
+            bench b = set_up(&q, device, 0);
+            ref_fill(input, 6, x, N);
+            pack(&b, 1, &(cog_term){x, 1.0f});
+            double before = 0, left = 0, predicted = 0;
+            for (int64_t a = 0; cases[c].group > 0 && a < N; a += cases[c].group) {
+                double absolute = 0, nonzero = 0;
+                for (int64_t i = a; i < N && i < a + cases[c].group; i++) {
+                    absolute += fabs((double)x[i]);
+                    nonzero += x[i] != 0;
+                }
+                predicted -= nonzero > 0 ? absolute * absolute / nonzero : 0;
+            }
+            for (int64_t i = 0; i < N; i++) {
+                before += (double)x[i] * x[i];
+                left += (double)b.residual[i] * b.residual[i];
+            }
+            predicted += before;
+            if (cases[c].group > 0) {
+                cr_expect(fabs(left - predicted) <= 2e-6 * before, "%s of %s: %.9g, not %.9g",
+                          cases[c].spec, ref_input_name[input], left, predicted);
+                cr_expect(left <= (1 - 1.0 / N) * before * (1 + 1e-6));
+            } else {
+                cr_expect(left <= (1 - cases[c].share) * before * (1 + 1e-12),
+                          "%s of %s: %.9g of %.9g", cases[c].spec, ref_input_name[input], left,
+                          before);
+            }
+            tear_down(&b);
+        }
+    free(x);
+    cog_device_close(device);
+}
+
+Test(quantizer, sign_sends_a_bit_an_entry_and_never_pushes_a_zero) {
+    cog_device *device = open_cpu();
+    enum { N = 100000 };
+    float *x = ref_alloc(N, 4), *y = ref_alloc(N, 4);
+    for (int zeros = 0; zeros < 2; zeros++) {
+        const cog_quantizer q = configured("sign", N);
+        bench b = set_up(&q, device, 0);
+        ref_fill(zeros ? IN_ZEROS : IN_NORMAL, 7, x, N);
+        const size_t bytes = pack(&b, 1, &(cog_term){x, 1.0f});
+        cr_expect_eq(bytes, zeros ? 8 + 2 * N / 8 : 8 + N / 8);
+        memset(y, 0, N * 4);
+        decode(&q, device, b.payload, 1.0f, 0, N, y);
+        int64_t n_wrong = 0;
+        for (int64_t i = 0; i < N; i++)
+            n_wrong += x[i] == 0 ? y[i] != 0 || b.residual[i] != 0 : y[i] * x[i] <= 0;
+        cr_expect_eq(n_wrong, 0);
+        tear_down(&b);
+    }
+    free(x);
+    free(y);
+    cog_device_close(device);
+}
+
+Test(quantizer, specs_out_of_range_are_refused_in_words) {
+    static const struct {
+        const char *spec, *word;
+    } cases[] = {{"topk:ratio=0", "ratio"},
+                 {"topk:ratio=1.5", "ratio"},
+                 {"topk:tile=300", "power of two"},
+                 {"topk:tile=8192", "tile"},
+                 {"topk:kind=best", "chunk|global|threshold"},
+                 {"topk:k=3", "'k'"},
+                 {"sign:group=100", "group"},
+                 {"sign:group=768", "power of two"},
+                 {"sign:scale=row", "tensor|group"},
+                 {"bf16:x=1", "'x'"},
+                 {"zip", "identity, bf16, topk, sign"},
+                 {"topk:feedback=1", "feedback"}};
+    for (size_t c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
+        cog_spec spec;
+        cog_quantizer q = {.n = -7};
+        cr_assert_eq(cog_spec_parse(cases[c].spec, &spec), COG_OK);
+        cr_expect_eq(cog_quantizer_configure(&spec, 10, &q), COG_ERR_SPEC, "%s", cases[c].spec);
+        cr_expect(strstr(cog_last_error(), cases[c].word) != NULL, "%s: %s", cases[c].spec,
+                  cog_last_error());
+        cr_expect_eq(q.n, -7, "output touched");
+    }
+    cog_spec spec;
+    cog_quantizer q;
+    cr_assert_eq(cog_spec_parse("sign", &spec), COG_OK);
+    cr_expect_eq(cog_quantizer_configure(&spec, -1, &q), COG_ERR_ARGUMENT);
+}
