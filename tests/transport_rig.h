@@ -25,8 +25,6 @@ enum order {
     SUM,  /* all-reduce of x; when it is done answer DONE */
 };
 
-enum { RIG_WORKERS = 16 };
-
 typedef struct rig_worker {
     struct rig *rig;
     int rank;
@@ -39,8 +37,8 @@ typedef struct rig_worker {
 typedef struct rig {
     cog_transport *transport;
     int n_workers;
-    rig_worker workers[RIG_WORKERS];
-    void *pointers[RIG_WORKERS];
+    rig_worker *workers; /* [n_workers] */
+    void **pointers;     /* [n_workers] */
     atomic_int n_handling;
 } rig;
 
@@ -102,6 +100,9 @@ static inline cog_status rig_handle(void *worker, const cog_frame *frame) {
 static inline void rig_open(rig *r, const char *spec, int n_workers, size_t max_payload) {
     memset(r, 0, sizeof(*r));
     r->n_workers = n_workers;
+    r->workers = calloc((size_t)n_workers, sizeof(*r->workers));
+    r->pointers = calloc((size_t)n_workers, sizeof(*r->pointers));
+    cr_assert(r->workers != NULL && r->pointers != NULL);
     cr_assert_eq(cog_transport_create(spec, n_workers, &r->transport), COG_OK, "%s: %s", spec,
                  cog_last_error());
     for (int i = 0; i < n_workers; i++) {
@@ -114,7 +115,11 @@ static inline void rig_open(rig *r, const char *spec, int n_workers, size_t max_
     cr_assert_eq(r->transport->ops->start(r->transport), COG_OK, "%s", cog_last_error());
 }
 
-static inline void rig_close(rig *r) { cog_transport_destroy(r->transport); }
+static inline void rig_close(rig *r) {
+    cog_transport_destroy(r->transport);
+    free(r->workers);
+    free(r->pointers);
+}
 
 static inline cog_status rig_try_order(rig *r, int worker, enum order order, int amount,
                                        int64_t round, const void *payload, uint64_t bytes) {
