@@ -84,6 +84,25 @@ Test(parcel, equal_broadcasts_are_kept_once_and_until_the_last_reader) {
     cog_parcel_pool_close(&pool);
 }
 
+/* The next payload is copied while the last one is still kept: two buffers. */
+Test(parcel, broadcasts_of_many_rounds_take_turns_in_two_buffers) {
+    static unsigned char bytes[5000];
+    cog_parcel_pool pool;
+    const void *seen[2] = {NULL, NULL};
+    cr_assert_eq(cog_parcel_pool_open(&pool), COG_OK);
+    for (int round = 0; round < 20; round++) {
+        cog_parcel *held[3];
+        const cog_frame_header header = header_of(sizeof(bytes));
+        memset(bytes, round, sizeof(bytes));
+        for (int i = 0; i < 3; i++)
+            cr_assert_eq(cog_parcel_broadcast(&pool, &header, bytes, &held[i]), COG_OK);
+        if (round < 2) seen[round] = held[0]->frame.payload;
+        cr_assert_eq(held[2]->frame.payload, seen[round % 2], "round %d", round);
+        for (int i = 0; i < 3; i++) cog_parcel_give(&pool, held[i]);
+    }
+    cog_parcel_pool_close(&pool);
+}
+
 Test(parcel, a_fault_carries_status_and_sentence) {
     cog_parcel_pool pool;
     cr_assert_eq(cog_parcel_pool_open(&pool), COG_OK);

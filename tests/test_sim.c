@@ -63,6 +63,23 @@ Test(sim, a_worker_computes_one_frame_after_the_other) {
     rig_close(&r);
 }
 
+/* After a thousand seconds 48 bytes at 10^15 a second are less than the clock can show. */
+Test(sim, frames_of_one_moment_come_in_their_senders_order_then_by_rank) {
+    enum { N = 20 };
+    rig r;
+    rig_open(&r, "sim:bandwidth=1e15", 2, 100);
+    for (int w = 1; w >= 0; w--)
+        for (int k = 0; k < N; k++) rig_order(&r, w, SLEEP, k == 0 ? 1000000 : 0, k, NULL, 0);
+    for (int k = 0; k < 2 * N; k++) {
+        cog_frame frame;
+        cr_assert_eq(r.transport->ops->receive(r.transport, INFINITY, &frame), COG_OK);
+        cr_assert_eq(frame.header.source, k / N + 1);
+        cr_assert_eq(frame.header.round, k % N, "frame %d is number %d", k % N,
+                     (int)frame.header.round);
+    }
+    rig_close(&r);
+}
+
 /* 64 bytes pass the server's link in 1/8 s, those of the workers in 1/16 s. */
 Test(sim, the_servers_link_is_shared_in_order_of_arrival) {
     const char payload[16] = "";
