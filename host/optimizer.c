@@ -47,6 +47,12 @@ static cog_status configure(cog_optimizer *o, cog_spec *spec) {
     return cog_spec_finish(spec);
 }
 
+const char *cog_optimizer_describe(int i, cog_spec *spec) {
+    cog_optimizer unused = {0};
+    if (i < 0 || i >= N_RULES || cog_spec_parse(rule_names[i], spec) != COG_OK) return NULL;
+    return configure(&unused, spec) == COG_OK ? rule_names[i] : NULL;
+}
+
 int cog_optimizer_n_state(const cog_optimizer *o) {
     return o->rule == SGD ? 0 : o->rule == MOMENTUM ? 1 : 2;
 }

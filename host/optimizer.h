@@ -16,6 +16,9 @@
 
 typedef struct cog_optimizer cog_optimizer;
 
+/* For listings: the name of optimizer i, NULL past the last, and the keys it asks for. */
+const char *cog_optimizer_describe(int i, cog_spec *spec);
+
 /* For n parameters on `device`. */
 cog_status cog_optimizer_open(const char *spec, cog_device *device, int64_t n, cog_optimizer **out);
 void cog_optimizer_close(cog_optimizer *optimizer); /* accepts NULL */

@@ -268,6 +268,15 @@ cog_status cog_stragglers_open(const char *text, int n_workers, uint64_t seed,
     return COG_OK;
 }
 
+const char *cog_stragglers_describe(int i, cog_spec *spec) {
+    const int n_kinds = sizeof(kinds) / sizeof(kinds[0]);
+    if (i < 0 || i >= n_kinds || cog_spec_parse(kinds[i].name, spec) != COG_OK) return NULL;
+    cog_stragglers unused = {.n_workers = 8};
+    kinds[i].configure(&unused, spec); /* `trace` refuses to go without a file; it has asked */
+    free(unused.trace);
+    return kinds[i].name;
+}
+
 void cog_stragglers_close(cog_stragglers *s) {
     if (s == NULL) return;
     free(s->trace);

@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include "cograd/status.h"
+#include "spec.h"
 
 typedef enum cog_fate { COG_ANSWERS, COG_DECLINES, COG_DEAD } cog_fate;
 
@@ -31,6 +32,8 @@ typedef struct cog_stragglers cog_stragglers;
 
 cog_status cog_stragglers_open(const char *spec, int n_workers, uint64_t seed,
                                cog_stragglers **out);
+/* For listings: the name of kind i, NULL past the last, and the keys it asks for. */
+const char *cog_stragglers_describe(int i, cog_spec *spec);
 void cog_stragglers_close(cog_stragglers *stragglers); /* accepts NULL */
 cog_straggle cog_stragglers_draw(const cog_stragglers *stragglers, int worker, int64_t round);
 

@@ -15,8 +15,10 @@ CONSUMER = """#include <cograd/cograd.h>
 #include <string.h>
 
 int main(void) {
-    if (strcmp(cog_status_string(COG_OK), "success") != 0) return 1;
-    if (strcmp(cog_last_error(), "") != 0) return 2;
+    cog_code *code = NULL;
+    if (cog_code_create("frc:stragglers=1", 4, &code) != COG_OK) return 1;
+    if (strcmp(cog_code_name(code), "frc") != 0) return 2;
+    cog_code_destroy(code);
     puts(COG_VERSION);
     return 0;
 }

@@ -1,0 +1,234 @@
+/* experiment.c - drives the engine: evaluates it, stops it.
+ *
+ * The engine reports more often than the user asked for, so that signals and time limits are
+ * seen soon; only every report_every-th round is evaluated.
+ */
+#include "experiment.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "complain.h"
+#include "interrupt.h"
+
+enum { LONGEST_STEP = 10 }; /* rounds between two looks at the signals */
+
+typedef struct session {
+    cog_experiment *out;
+    const char *about;
+    const cog_problem *problem;
+    cog_engine *engine;
+    cog_follow_fn follow;
+    void *user;
+    double target;
+    int64_t last_round;
+    double spent; /* seconds of evaluation so far */
+    bool is_virtual;
+    bool ended;
+    int status;
+} session;
+
+const char *cog_ending_name(cog_ending ending) {
+    switch (ending) {
+    case COG_END_TARGET: return "target accuracy";
+    case COG_END_ROUNDS: return "rounds";
+    case COG_END_SECONDS: return "seconds";
+    case COG_END_DIVERGED: return "diverged";
+    case COG_END_INTERRUPTED: return "interrupted";
+    case COG_END_OUTPUT: return "output";
+    case COG_END_FAILED: return "failed";
+    }
+    return "";
+}
+
+const cog_point *cog_experiment_last(const cog_experiment *e) {
+    static const cog_point none;
+    return e->n_points > 0 ? &e->points[e->n_points - 1] : &none;
+}
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* The largest divisor of report_every up to LONGEST_STEP: every report falls on a step. */
+static int64_t step_of(int64_t report_every) {
+    int64_t step = LONGEST_STEP;
+    while (report_every % step != 0) step--;
+    return step;
+}
+
+static cog_engine_config configure(const cog_options *o, const cog_problem *problem) {
+    return (cog_engine_config){
+        .train = problem->train,
+        .model = o->model,
+        .device = o->device,
+        .transport = o->transport,
+        .code = o->code,
+        .channel = o->channel,
+        .downlink = o->downlink,
+        .optimizer = o->optimizer,
+        .stragglers = o->stragglers,
+        .n_workers = (int32_t)o->workers,
+        .batch = o->batch,
+        .staleness = o->staleness,
+        .report_every = step_of(o->report_every),
+        .timeout = o->timeout,
+        .max_amplification = o->max_amplification,
+        .seed = (uint64_t)o->seed,
+    };
+}
+
+/* Rounds of an epoch: a round draws `batch` rows from each shard. */
+static cog_status count_rounds(const cog_options *o, const cog_problem *problem, int64_t *out) {
+    *out = o->origin[cog_option_find("rounds")] != COG_FROM_DEFAULT || !cog_options_limited(o)
+               ? o->rounds
+               : INT64_MAX;
+    if (isinf(o->epochs)) return COG_OK;
+    cog_code *code;
+    const cog_status status = cog_code_create(o->code, (int)o->workers, &code);
+    if (status != COG_OK) return status;
+    const double rows = (double)problem->train->n_rows;
+    double drawn = (double)o->batch * cog_code_plan(code)->n_shards;
+    cog_code_destroy(code);
+    if (o->batch == 0 || drawn > rows) drawn = rows;
+    const double rounds = ceil(o->epochs * rows / drawn);
+    if (rounds < (double)*out) *out = (int64_t)rounds;
+    return COG_OK;
+}
+
+/* ---- one report ------------------------------------------------------------------------------ */
+
+static int remember(cog_experiment *e, const cog_point *point) {
+    if (e->n_points == e->capacity) {
+        const int capacity = e->capacity == 0 ? 64 : 2 * e->capacity;
+        cog_point *points = realloc(e->points, (size_t)capacity * sizeof(*points));
+        if (points == NULL) return cog_complain(COG_EXIT_FAILED, "out of memory");
+        e->points = points;
+        e->capacity = capacity;
+    }
+    e->points[e->n_points++] = *point;
+    return 0;
+}
+
+static void end(session *s, cog_ending ending, int status) {
+    if (s->ended) return;
+    s->ended = true;
+    s->out->ending = ending;
+    s->status = status;
+}
+
+static void fail(session *s, cog_status status) {
+    if (s->ended) return;
+    snprintf(s->out->error, sizeof(s->out->error), "%s", cog_sentence(status));
+    end(s, COG_END_FAILED, cog_complain_status(status, s->about));
+}
+
+static cog_report training_clocks(const session *s, cog_report report) {
+    report.seconds = fmax(0, report.seconds - s->spent);
+    if (!s->is_virtual) report.virtual_seconds = report.seconds;
+    return report;
+}
+
+/* Evaluate, remember, tell; ends the run when the target is reached or the loss is lost. Also
+ * called once after the end, when the last round was not a reported one. */
+static void look(session *s, const cog_report *report) {
+    const double begin = now();
+    cog_point point = {.report = training_clocks(s, *report)};
+    double unused;
+    cog_status status =
+        cog_engine_evaluate(s->engine, s->problem->test, &point.test_loss, &point.test_accuracy);
+    if (status == COG_OK)
+        status = cog_engine_evaluate(s->engine, &s->problem->probe, &point.train_loss, &unused);
+    s->spent += now() - begin;
+    if (status != COG_OK) {
+        fail(s, status);
+        return;
+    }
+    int failed = remember(s->out, &point);
+    if (!failed && s->out->ending != COG_END_OUTPUT) failed = s->follow(s->out, s->user);
+    if (s->ended) return;
+    if (failed)
+        end(s, COG_END_OUTPUT, failed);
+    else if (!isfinite(point.train_loss) || !isfinite(point.test_loss))
+        end(s, COG_END_DIVERGED,
+            cog_complain(COG_EXIT_FAILED,
+                         "%s: the loss is not finite after %lld rounds; a smaller rate may help",
+                         s->out->options->name, (long long)report->round));
+    else if (s->out->has_classes && point.test_accuracy >= s->target)
+        end(s, COG_END_TARGET, 0);
+}
+
+static bool on_report(const cog_report *report, void *user) {
+    session *s = user;
+    const cog_options *o = s->out->options;
+    if (report->round % o->report_every == 0) look(s, report);
+    const int signal = cog_interrupt_signal();
+    if (signal != 0)
+        end(s, COG_END_INTERRUPTED, COG_EXIT_SIGNAL + signal);
+    else if (report->seconds - s->spent >= o->seconds)
+        end(s, COG_END_SECONDS, 0);
+    return !s->ended;
+}
+
+/* ---- the run --------------------------------------------------------------------------------- */
+
+static void train(session *s) {
+    const cog_report start = cog_engine_report(s->engine);
+    look(s, &start);
+    if (!s->ended) {
+        s->spent = 0; /* the engine's clock starts now */
+        const cog_status status = cog_engine_run(s->engine, s->last_round, on_report, s);
+        if (status != COG_OK) fail(s, status);
+    }
+    const cog_report last = cog_engine_report(s->engine);
+    if (last.round > cog_experiment_last(s->out)->report.round) look(s, &last);
+    end(s, COG_END_ROUNDS, 0);
+    double unused;
+    s->out->train_loss = NAN;
+    const cog_status status =
+        cog_engine_evaluate(s->engine, s->problem->train, &s->out->train_loss, &unused);
+    if (status != COG_OK) fail(s, status);
+}
+
+int cog_experiment_check(const cog_options *options, const char *about,
+                         const cog_problem *problem) {
+    const cog_engine_config config = configure(options, problem);
+    cog_engine *engine = NULL;
+    int64_t rounds;
+    cog_status status = cog_engine_create(&config, &engine);
+    cog_engine_destroy(engine);
+    if (status == COG_OK) status = count_rounds(options, problem, &rounds);
+    return status == COG_OK ? 0 : cog_complain_status(status, about);
+}
+
+int cog_experiment_run(const cog_options *options, const char *about, const cog_problem *problem,
+                       cog_follow_fn follow, void *user, cog_experiment *out) {
+    *out = (cog_experiment){.options = options, .has_classes = problem->train->n_classes > 0};
+    const bool asked = options->origin[cog_option_find("target-accuracy")] != COG_FROM_DEFAULT;
+    session s = {.out = out,
+                 .about = about,
+                 .problem = problem,
+                 .follow = follow,
+                 .user = user,
+                 .target =
+                     asked || !cog_options_limited(options) ? options->target_accuracy : INFINITY,
+                 .is_virtual = strncmp(options->transport, "sim", 3) == 0};
+    const cog_engine_config config = configure(options, problem);
+    cog_status status = cog_engine_create(&config, &s.engine);
+    if (status == COG_OK) status = count_rounds(options, problem, &s.last_round);
+    if (status == COG_OK)
+        train(&s);
+    else
+        fail(&s, status);
+    cog_engine_destroy(s.engine);
+    return s.status;
+}
+
+void cog_experiment_free(cog_experiment *experiment) {
+    free(experiment->points);
+    memset(experiment, 0, sizeof(*experiment));
+}

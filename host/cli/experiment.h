@@ -1,0 +1,55 @@
+/* experiment.h - one scheme trained on one problem, and what came of it. */
+#ifndef COG_CLI_EXPERIMENT_H
+#define COG_CLI_EXPERIMENT_H
+
+#include <stdio.h>
+
+#include "cograd/engine.h"
+#include "options.h"
+#include "problem.h"
+
+typedef enum cog_ending {
+    COG_END_TARGET,      /* the target accuracy was reached */
+    COG_END_ROUNDS,      /* the last round was made */
+    COG_END_SECONDS,     /* time was up */
+    COG_END_DIVERGED,    /* the loss is not a number any more */
+    COG_END_INTERRUPTED, /* by a signal */
+    COG_END_OUTPUT,      /* nobody reads the output, or the disk is full */
+    COG_END_FAILED,      /* the engine gave up */
+} cog_ending;
+
+/* Where a run stood at one report. */
+typedef struct cog_point {
+    cog_report report; /* its clocks are those of the training: evaluation is taken out */
+    double train_loss; /* over the probe rows of the problem */
+    double test_loss;
+    double test_accuracy;
+} cog_point;
+
+typedef struct cog_experiment {
+    const cog_options *options;
+    bool has_classes;
+    cog_point *points; /* [n_points] */
+    int n_points, capacity;
+    cog_ending ending;
+    double train_loss; /* over all training rows, at the end */
+    char error[512];   /* the engine's sentence when it failed */
+} cog_experiment;
+
+/* Called with every point; returns an exit status: not 0 ends the run. */
+typedef int (*cog_follow_fn)(const cog_experiment *experiment, void *user);
+
+/* Refuse what can be refused before anything is trained. `about` begins a complaint: the scheme's
+ * name when there are several; may be NULL. */
+int cog_experiment_check(const cog_options *options, const char *about, const cog_problem *problem);
+
+/* Train. Returns the exit status of the run; on anything but a usage error the experiment holds
+ * what was reached. */
+int cog_experiment_run(const cog_options *options, const char *about, const cog_problem *problem,
+                       cog_follow_fn follow, void *user, cog_experiment *out);
+void cog_experiment_free(cog_experiment *experiment); /* accepts a zeroed struct */
+
+const cog_point *cog_experiment_last(const cog_experiment *experiment);
+const char *cog_ending_name(cog_ending ending);
+
+#endif

@@ -1,0 +1,138 @@
+/* options.h - the options that `cograd train` and `cograd compare` share.
+ *
+ * One list makes the structure, the parser of the command line, of a configuration file and of
+ * --scheme, the help text and the record.
+ */
+#ifndef COG_CLI_OPTIONS_H
+#define COG_CLI_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Where an option may stand. */
+enum {
+    COG_FOR_TRAIN = 1,
+    COG_FOR_COMPARE = 2,
+    COG_FOR_SCHEME = 4, /* inside --scheme: what differs between schemes on one problem */
+    COG_FOR_FILE = 8,   /* in a configuration file */
+};
+#define COG_FOR_RUNS    (COG_FOR_TRAIN | COG_FOR_COMPARE | COG_FOR_FILE)
+#define COG_FOR_SCHEMES (COG_FOR_RUNS | COG_FOR_SCHEME)
+
+typedef enum cog_option_group {
+    COG_GROUP_PROBLEM = 1,
+    COG_GROUP_SCHEME,
+    COG_GROUP_CLUSTER,
+    COG_GROUP_STOP,
+    COG_GROUP_OUTPUT,
+} cog_option_group;
+
+/* TEXT(field, long name, value, group, places, meaning)
+ * INT and REAL(field, long name, value, group, places, least, most, meaning) */
+/* clang-format off */
+#define COG_OPTION_MAP(TEXT, INT, REAL)                                                            \
+    TEXT(data, "data", "SPEC", COG_GROUP_PROBLEM, COG_FOR_RUNS,                                    \
+         "mnist, a folder with the four IDX files of MNIST, libsvm:FILE, or synthetic:rows=N,...") \
+    TEXT(model, "model", "SPEC", COG_GROUP_PROBLEM, COG_FOR_RUNS,                                  \
+         "mlp:hidden=512x256, softmax, squared or logistic")                                       \
+    INT(batch, "batch", "ROWS", COG_GROUP_PROBLEM, COG_FOR_SCHEMES, 0, INT64_MAX,                  \
+        "rows drawn from each shard in a round, 0 is all of them")                                 \
+    INT(seed, "seed", "N", COG_GROUP_PROBLEM, COG_FOR_SCHEMES, 0, INT64_MAX,                       \
+        "everything random follows from it")                                                       \
+    TEXT(code, "code", "SPEC", COG_GROUP_SCHEME, COG_FOR_SCHEMES,                                  \
+         "who computes what, and when to stop waiting")                                            \
+    TEXT(channel, "channel", "SPEC", COG_GROUP_SCHEME, COG_FOR_SCHEMES,                            \
+         "how a message to the server is compressed")                                              \
+    TEXT(downlink, "downlink", "SPEC", COG_GROUP_SCHEME, COG_FOR_SCHEMES,                          \
+         "how parameters return to the workers: delta, fp32 or bf16")                              \
+    TEXT(optimizer, "optimizer", "SPEC", COG_GROUP_SCHEME, COG_FOR_SCHEMES,                        \
+         "sgd, momentum or adam, with rate=R")                                                     \
+    INT(staleness, "staleness", "ROUNDS", COG_GROUP_SCHEME, COG_FOR_SCHEMES, 0, INT64_MAX,         \
+        "older messages are dropped")                                                              \
+    REAL(max_amplification, "max-amplification", "X", COG_GROUP_SCHEME, COG_FOR_SCHEMES, 0, 1e300, \
+         "refuse a lossy channel over a code that amplifies errors more than this")                \
+    INT(workers, "workers", "N", COG_GROUP_CLUSTER, COG_FOR_SCHEMES, 1, 65536,                     \
+        "number of workers")                                                                       \
+    TEXT(transport, "transport", "SPEC", COG_GROUP_CLUSTER, COG_FOR_SCHEMES,                       \
+         "sim runs in virtual time, threads in real time")                                         \
+    TEXT(device, "device", "SPEC", COG_GROUP_CLUSTER, COG_FOR_SCHEMES,                             \
+         "where vectors live and arithmetic runs")                                                 \
+    TEXT(stragglers, "stragglers", "SPEC", COG_GROUP_CLUSTER, COG_FOR_SCHEMES,                     \
+         "slowness to inject, such as exp:mean=0.01 or slow:workers=2,factor=8")                   \
+    REAL(timeout, "timeout", "S", COG_GROUP_CLUSTER, COG_FOR_SCHEMES, 0, 1e9,                      \
+         "give up after so many seconds without progress")                                         \
+    REAL(target_accuracy, "target-accuracy", "A", COG_GROUP_STOP, COG_FOR_RUNS, 0, 1,              \
+         "at this share of correct test rows")                                                     \
+    INT(rounds, "rounds", "N", COG_GROUP_STOP, COG_FOR_RUNS, 1, INT64_MAX,                         \
+        "after N updates of the parameters")                                                       \
+    REAL(epochs, "epochs", "N", COG_GROUP_STOP, COG_FOR_RUNS, 1e-9, 1e12,                          \
+         "after N passes over the training rows")                                                  \
+    REAL(seconds, "seconds", "S", COG_GROUP_STOP, COG_FOR_RUNS, 0, 1e12,                           \
+         "after S seconds of wall-clock time")                                                     \
+    INT(report_every, "report-every", "ROUNDS", COG_GROUP_OUTPUT, COG_FOR_RUNS, 1, INT64_MAX,      \
+        "evaluate and log this often")                                                             \
+    TEXT(out, "out", "DIR", COG_GROUP_OUTPUT, COG_FOR_RUNS,                                        \
+         "write record.json, log.jsonl, curves.gp and, with gnuplot, curves.png there")            \
+    TEXT(json, "json", "FILE", COG_GROUP_OUTPUT, COG_FOR_RUNS, "write the record there")           \
+    TEXT(baseline, "baseline", "CODE", COG_GROUP_OUTPUT, COG_FOR_TRAIN | COG_FOR_FILE,             \
+         "train the same problem with this code too, uncompressed, and print both; or none")       \
+    TEXT(baseline_optimizer, "baseline-optimizer", "SPEC", COG_GROUP_OUTPUT,                       \
+         COG_FOR_TRAIN | COG_FOR_FILE, "optimizer of the baseline")                                \
+    TEXT(scheme, "scheme", "\"KEY=VALUE ...\"", COG_GROUP_SCHEME, COG_FOR_COMPARE | COG_FOR_FILE,  \
+         "one scheme to compare; keys are name and options of this kind; give it several times")   \
+    TEXT(config, "config", "FILE", COG_GROUP_OUTPUT, COG_FOR_TRAIN | COG_FOR_COMPARE,              \
+         "read options from FILE, one `option = value` a line; flags override it")
+/* clang-format on */
+
+#define COG_COUNT(...) +1
+enum { COG_N_OPTIONS = 0 COG_OPTION_MAP(COG_COUNT, COG_COUNT, COG_COUNT) };
+#undef COG_COUNT
+
+enum { COG_MAX_SCHEMES = 32 };
+
+typedef enum cog_origin { COG_FROM_DEFAULT, COG_FROM_FILE, COG_FROM_FLAG } cog_origin;
+
+typedef struct cog_options {
+#define TEXT_FIELD(field, ...) const char *field;
+#define INT_FIELD(field, ...)  int64_t field;
+#define REAL_FIELD(field, ...) double field;
+    COG_OPTION_MAP(TEXT_FIELD, INT_FIELD, REAL_FIELD)
+#undef TEXT_FIELD
+#undef INT_FIELD
+#undef REAL_FIELD
+    const char *name; /* of the scheme, in tables and records */
+    const char *schemes[COG_MAX_SCHEMES];
+    int n_schemes;
+    cog_origin origin[COG_N_OPTIONS];
+} cog_options;
+
+/* Index of the option with this long name; -1 when there is none. */
+int cog_option_find(const char *name);
+
+/* What `cograd train` starts from: the library's own defaults. */
+void cog_options_default(cog_options *out);
+
+/* Set one option from text. `place` is COG_FOR_..., `where` begins the sentence of a complaint
+ * ("settings.ini:3: ", "--scheme 'x': "). The text is kept, not copied.
+ * Returns an exit status. */
+int cog_options_set(cog_options *options, int place, cog_origin origin, const char *where,
+                    const char *name, const char *value);
+
+/* Parse a command line for `place` (COG_FOR_TRAIN or COG_FOR_COMPARE), then its --config file.
+ * --help prints and exits. Returns an exit status. */
+int cog_options_parse(int place, int argc, char **argv, cog_options *out);
+
+/* config.c: options from a file; those that flags have set stay. */
+int cog_config_read(const char *path, int place, cog_options *options);
+
+/* The options of one scheme: those of `base`, changed by "key=value key=value". Its name stays NULL
+ * unless the text has one. */
+int cog_scheme_parse(const cog_options *base, const char *text, cog_options *out);
+
+/* Text that lives as long as the process: options point into it. NULL after a complaint. */
+char *cog_keep_text(const char *text);
+
+/* Did the user say where to stop, other than by accuracy? */
+bool cog_options_limited(const cog_options *options);
+
+#endif

@@ -1,0 +1,80 @@
+/* suite.c - from checked options to a table, records and a plot. */
+#include "suite.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "complain.h"
+#include "interrupt.h"
+#include "outputs.h"
+#include "progress.h"
+#include "table.h"
+
+int cog_scheme_name(cog_options *scheme) {
+    char *name = cog_keep_text(scheme->code);
+    if (name == NULL) return COG_EXIT_FAILED;
+    name[strcspn(name, ":")] = '\0';
+    scheme->name = name;
+    return 0;
+}
+
+/* A complaint says which scheme it is about when there are several. */
+static const char *about(const cog_suite *s, int i) { return s->n > 1 ? s->scheme[i].name : NULL; }
+
+static int check_schemes(const cog_suite *s, const cog_problem *problem) {
+    int status = 0;
+    for (int i = 0; i < s->n && status == 0; i++)
+        status = cog_experiment_check(&s->scheme[i], about(s, i), problem);
+    return status;
+}
+
+/* A scheme that fails does not stop the others from being recorded, only from being begun. */
+static int train_all(cog_suite *s, const cog_problem *problem, cog_outputs *outputs) {
+    int status = 0;
+    for (int i = 0; i < s->n && status == 0; i++) {
+        cog_experiment *e = &s->experiment[i];
+        s->n_run++;
+        status =
+            cog_experiment_run(&s->scheme[i], about(s, i), problem, cog_outputs_follow, outputs, e);
+        cog_progress_end(e);
+    }
+    return status;
+}
+
+static int finish(cog_suite *s, cog_outputs *outputs) {
+    if (!outputs->lost)
+        cog_table_print(stdout, s->experiment, s->n_run,
+                        s->reference < s->n_run && s->n_run > 1 ? s->reference : -1);
+    json_t *record = s->make_record(s);
+    if (record == NULL) return COG_EXIT_FAILED;
+    const int status = cog_outputs_commit(outputs, record, s->experiment, s->n_run);
+    json_decref(record);
+    if (status != 0 || outputs->lost) return status;
+    if (outputs->folder != NULL) printf("\nWritten to %s.\n", outputs->folder);
+    return cog_output_check();
+}
+
+static int run_on(cog_suite *s, const cog_problem *problem, cog_outputs *outputs) {
+    const int checked = check_schemes(s, problem);
+    if (checked != 0) return checked;
+    const int trained = train_all(s, problem, outputs);
+    const int finished = finish(s, outputs);
+    return trained != 0 ? trained : finished;
+}
+
+int cog_suite_run(cog_suite *s) {
+    cog_outputs outputs;
+    cog_problem problem;
+    cog_interrupt_catch();
+    int status = cog_outputs_open(&s->shared, &outputs);
+    if (status != 0) return status;
+    status = cog_problem_open(&s->shared, &problem);
+    if (status == 0) {
+        status = run_on(s, &problem, &outputs);
+        cog_problem_close(&problem);
+    }
+    cog_outputs_discard(&outputs);
+    for (int i = 0; i < s->n_run; i++) cog_experiment_free(&s->experiment[i]);
+    return status;
+}

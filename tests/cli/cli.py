@@ -1,0 +1,53 @@
+"""cli.py - runs the command for its tests. Every test gets a folder of its own, where nothing but
+what it asked for may be left."""
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+PROGRAM, SOURCE = None, None
+
+# Small enough for a round to take a millisecond.
+SMALL = ("--data", "synthetic:rows=400,features=10,classes=3", "--model", "softmax", "--batch", "8",
+         "--code", "lwpd:weight=2", "--channel", "topk:ratio=0.1", "--report-every", "10")
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        self._folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self._folder.cleanup)
+        self.folder = pathlib.Path(self._folder.name)
+
+    def run_cograd(self, *arguments, timeout=120, **options):
+        return subprocess.run([PROGRAM, *map(str, arguments)], text=True, timeout=timeout,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=self.folder,
+                              **options)
+
+    def start_cograd(self, *arguments):
+        return subprocess.Popen([PROGRAM, *map(str, arguments)], text=True, cwd=self.folder,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def files(self):
+        return sorted(str(f.relative_to(self.folder)) for f in self.folder.rglob("*")
+                      if not f.is_dir())
+
+    def assert_one_sentence(self, text, *words):
+        """One line that names the command; with every word in it."""
+        self.assertEqual(text.count("\n"), 1, f"not one line: {text!r}")
+        self.assertTrue(text.startswith("cograd"), text)
+        for word in words:
+            self.assertIn(word, text)
+
+    def assert_refused(self, arguments, status, *words):
+        done = self.run_cograd(*arguments)
+        with self.subTest(" ".join(map(str, arguments))):
+            self.assertEqual(done.returncode, status, done.stderr)
+            self.assert_one_sentence(done.stderr, *words)
+
+
+def main():
+    global PROGRAM, SOURCE
+    PROGRAM, SOURCE = os.path.abspath(sys.argv[1]), pathlib.Path(sys.argv[2]).resolve()
+    unittest.main(module="__main__", argv=sys.argv[:1] + sys.argv[3:], verbosity=2)
