@@ -66,7 +66,7 @@ static void set_up(fixture *f, const ref_model *ref, int n_blocks) {
     f->exact = malloc((size_t)f->model.n_params * sizeof(double));
     for (int64_t i = 0; i < f->model.n_params; i++)
         f->exact[i] = f->params[i] = (float)(0.7 * cog_rng_normal(&rng));
-    f->out = nans((size_t)f->model.block_len);
+    f->out = nans((size_t)f->model.block_len + 1);
     f->workspace = nans(f->model.workspace_bytes(f->model.user, ROWS) / sizeof(float));
 }
 
@@ -84,9 +84,11 @@ static void backprop(fixture *f) {
 /* The message, in f->out, which is NaN before. */
 static void message(fixture *f, int n_slices, const cog_slice *slices) {
     for (int64_t i = 0; i < f->model.block_len; i++) f->out[i] = NAN;
+    f->out[f->model.block_len] = 12345; /* not NaN: that would hide an addition */
     cr_assert_eq(f->model.message(f->model.user, f->device, &f->batch, f->params, f->workspace,
                                   n_slices, slices, f->out),
                  COG_OK, "%s", cog_last_error());
+    cr_assert_eq(f->out[f->model.block_len], 12345, "wrote past the block");
 }
 
 /* Gradients of all rows, [ROWS, n_params]. */
@@ -109,7 +111,7 @@ static double expected_entry(const fixture *f, const double *g, int n_slices,
 }
 
 /* The kinds of messages codes send: one part, nothing, equal and unequal shares of a block (data
- * subset codes), one block of each shard and several (derivative codes), random ones. */
+ * subset codes), one or several blocks of each shard (derivative codes), random ones. */
 static int make_slices(int kind, int n_blocks, cog_rng *rng, cog_slice *slices) {
     int n = 0;
     if (kind == 0) return 0;
@@ -121,7 +123,9 @@ static int make_slices(int kind, int n_blocks, cog_rng *rng, cog_slice *slices) 
             slices[n++] = (cog_slice){s, n_blocks / 2, 0.3 * s + 0.1};
     if (kind == 4)
         for (int b = 0; b < n_blocks; b++) slices[n++] = (cog_slice){3 * (b % 2), b, b % 3 - 0.6};
-    if (kind >= 5)
+    if (kind == 5)
+        for (int s = 0; s < SEGMENTS; s++) slices[n++] = (cog_slice){s, s % n_blocks, 0.5};
+    if (kind >= 6)
         for (n = 0; n < kind; n++)
             slices[n] =
                 (cog_slice){(int32_t)cog_rng_below(rng, SEGMENTS),
@@ -286,6 +290,29 @@ Test(model, messages_cost_one_block_and_data_subset_codes_nothing_extra) {
     const cog_slice two_shards[] = {{0, 0, 0.5}, {0, 1, -0.5}, {3, 2, 0.5}, {3, 3, 0.5}};
     cr_assert_eq(message_cost(&f, 4, weight_4), 2 * 5 * n_weights / 4);
     cr_assert_eq(message_cost(&f, 4, two_shards), 2 * (4 + 3) * n_weights / 4);
+    tear_down(&f);
+}
+
+static cog_status refuse_to_fold(cog_device *device, int64_t rows, int64_t group, int64_t ld,
+                                 const float *d, int n_terms, const cog_fold_term *terms,
+                                 float *out, int64_t ld_out) {
+    (void)device, (void)rows, (void)group, (void)ld, (void)d, (void)n_terms, (void)terms;
+    (void)out, (void)ld_out;
+    return COG_ERR_DEVICE;
+}
+
+Test(model, one_slice_a_segment_with_one_coefficient_is_not_folded) {
+    fixture f;
+    set_up(&f, &models[0], 2);
+    backprop(&f);
+    cog_device_ops ops = *f.device->ops;
+    ops.fold_columns = refuse_to_fold;
+    f.device->ops = &ops;
+    const cog_slice plain[] = {{2, 1, 0.3}, {3, 1, 0.3}}, mixed[] = {{2, 1, 0.3}, {3, 0, 0.3}};
+    message(&f, 2, plain);
+    cr_assert_eq(
+        f.model.message(f.model.user, f.device, &f.batch, f.params, f.workspace, 2, mixed, f.out),
+        COG_ERR_DEVICE);
     tear_down(&f);
 }
 
