@@ -32,9 +32,9 @@ static const struct argp_option argp_options[] = {
     {"help", KEY_HELP, NULL, 0, "this text", 0},
     {0}};
 
-static error_t refuse(options *o, const char *fmt, const char *what) {
-    o->complained = true;
-    cog_complain(COG_EXIT_USAGE, fmt, what); /* NOLINT: formats are literals of this file */
+/* Ends the parsing after a complaint. */
+static error_t refuse(options *o, int complaint) {
+    o->complained = complaint != COG_EXIT_OK;
     return EINVAL;
 }
 
@@ -43,7 +43,9 @@ static error_t take_workers(options *o, const char *text) {
     errno = 0;
     const long value = strtol(text, &end, 10);
     if (end == text || *end != '\0' || errno != 0 || value < 1 || value > MAX_WORKERS)
-        return refuse(o, "--workers must be a whole number in 1..1048576, is '%s'", text);
+        return refuse(o, cog_complain(COG_EXIT_USAGE,
+                                      "--workers must be a whole number in 1..%d, is '%s'",
+                                      MAX_WORKERS, text));
     o->n_workers = (int)value;
     return 0;
 }
@@ -55,13 +57,16 @@ static error_t take(int key, char *text, struct argp_state *state) {
     case KEY_JSON: o->json = text; return 0;
     case KEY_HELP: o->wants_help = true; return 0;
     case ARGP_KEY_ARG:
-        if (o->spec != NULL) return refuse(o, "one code at a time; what is '%s'?", text);
+        if (o->spec != NULL)
+            return refuse(o,
+                          cog_complain(COG_EXIT_USAGE, "one code at a time; what is '%s'?", text));
         o->spec = text;
         return 0;
     case ARGP_KEY_ERROR:
         if (!o->complained)
-            refuse(o, "'%s' is no option, or lacks its value; see cograd code --help",
-                   state->argv[state->next - 1]);
+            refuse(o,
+                   cog_complain(COG_EXIT_USAGE, "'%s' is no option, or lacks its value; see --help",
+                                state->argv[state->next - 1]));
         return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -87,31 +92,39 @@ static int parse(int argc, char **argv, options *o) {
     return cog_complain(COG_EXIT_USAGE, "which code? For instance: cograd code lwpd:weight=2");
 }
 
-/* --------------------------------------------------------------------------- JSON */
+/* ------------------------------------------------------------------------ command */
 
-static int write_json(const char *path, const json_t *report) {
-    if (report == NULL) return cog_complain(COG_EXIT_FAILED, "out of memory for '%s'", path);
-    cog_file file;
-    int status = cog_file_open(path, &file);
-    if (status != 0) return status;
-    status = cog_record_write(report, &file);
-    if (status == 0) status = cog_file_commit(&file);
-    cog_file_discard(&file);
+static int write_json(const options *o, const cog_code *code, const cog_code_analysis *analysis,
+                      cog_file *file) {
+    json_t *report = cog_code_report_json(o->spec, code, analysis);
+    if (report == NULL) return cog_complain(COG_EXIT_FAILED, "out of memory");
+    int status = cog_record_write(report, file);
+    if (status == COG_EXIT_OK) status = cog_file_commit(file);
+    json_decref(report);
     return status;
 }
 
-/* ------------------------------------------------------------------------ command */
-
-static int report(const options *o, const cog_code *code, const cog_code_analysis *analysis) {
+static int report(const options *o, const cog_code *code, const cog_code_analysis *analysis,
+                  cog_file *file) {
     cog_code_report_print(stdout, o->spec, code, analysis);
     if (fflush(stdout) != 0 || ferror(stdout))
         return cog_complain(COG_EXIT_FAILED, "cannot write to standard output: %s",
                             strerror(errno));
-    if (o->json == NULL) return COG_EXIT_OK;
-    json_t *object = cog_code_report_json(o->spec, code, analysis);
-    const int status = write_json(o->json, object);
-    json_decref(object);
-    return status;
+    return o->json != NULL ? write_json(o, code, analysis, file) : COG_EXIT_OK;
+}
+
+/* The file is opened before the work, which may be long, so that it cannot be for nothing. */
+static int analyse_and_report(const options *o, const cog_code *code) {
+    cog_file file = {0};
+    int exit_status = o->json != NULL ? cog_file_open(o->json, &file) : COG_EXIT_OK;
+    if (exit_status != COG_EXIT_OK) return exit_status;
+    cog_code_analysis *analysis = NULL;
+    const cog_status status = cog_code_analyze(code, &analysis);
+    exit_status =
+        status == COG_OK ? report(o, code, analysis, &file) : cog_complain_status(status, NULL);
+    cog_code_analysis_destroy(analysis);
+    cog_file_discard(&file);
+    return exit_status;
 }
 
 int cog_cmd_code(int argc, char **argv) {
@@ -119,17 +132,13 @@ int cog_cmd_code(int argc, char **argv) {
     const int parsed = parse(argc, argv, &o);
     if (parsed != COG_EXIT_OK) return parsed;
     if (o.wants_help) {
-        argp_help(&parser, stdout, ARGP_HELP_STD_HELP & ~ARGP_HELP_EXIT_OK, "cograd code");
+        argp_help(&parser, stdout, ARGP_HELP_SHORT_USAGE | ARGP_HELP_LONG | ARGP_HELP_DOC, argv[0]);
         return fflush(stdout) == 0 ? COG_EXIT_OK : COG_EXIT_FAILED;
     }
     cog_code *code;
-    cog_status status = cog_code_create(o.spec, o.n_workers, &code);
+    const cog_status status = cog_code_create(o.spec, o.n_workers, &code);
     if (status != COG_OK) return cog_complain_status(status, NULL);
-    cog_code_analysis *analysis;
-    status = cog_code_analyze(code, &analysis);
-    const int exit_status =
-        status == COG_OK ? report(&o, code, analysis) : cog_complain_status(status, NULL);
-    if (status == COG_OK) cog_code_analysis_destroy(analysis);
+    const int exit_status = analyse_and_report(&o, code);
     cog_code_destroy(code);
     return exit_status;
 }
