@@ -30,6 +30,13 @@ static int64_t chunk_begin(int n_workers, int64_t n, int chunk) {
     return n / n_workers * chunk + n % n_workers * chunk / n_workers;
 }
 
+cog_status cog_ring_offer(float *x, int64_t n, bool bf16, cog_ring_part *out) {
+    COG_CHECK(n >= 0 && (x != NULL || n == 0), COG_ERR_ARGUMENT, "an all-reduce of %lld floats%s",
+              (long long)n, x == NULL ? " at no address" : "");
+    *out = (cog_ring_part){.x = x, .n = n, .bf16 = bf16};
+    return COG_OK;
+}
+
 cog_status cog_ring_check(const cog_ring_part *parts, int n_workers) {
     for (int w = 0; w < n_workers; w++) {
         COG_CHECK(parts[w].n == parts[0].n, COG_ERR_ARGUMENT,

@@ -28,6 +28,9 @@ typedef struct cog_ring_part {
     bool bf16;
 } cog_ring_part;
 
+/* What a worker asks for, checked by itself. */
+cog_status cog_ring_offer(float *x, int64_t n, bool bf16, cog_ring_part *out);
+
 /* ERR_ARGUMENT when the workers do not bring the same. */
 cog_status cog_ring_check(const cog_ring_part *parts, int n_workers);
 

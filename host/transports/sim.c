@@ -376,10 +376,8 @@ static cog_status allreduce(cog_transport *transport, int rank, float *x, int64_
     sim *state = transport->state;
     worker *self;
     COG_TRY(working(transport, rank, &self));
-    COG_CHECK(n >= 0 && (x != NULL || n == 0), COG_ERR_ARGUMENT, "an all-reduce of %lld floats",
-              (long long)n);
     COG_CHECK(!self->reducing, COG_ERR_ARGUMENT, "two all-reduces in one handler");
-    state->parts[rank - 1] = (cog_ring_part){.x = x, .n = n, .bf16 = bf16};
+    COG_TRY(cog_ring_offer(x, n, bf16, &state->parts[rank - 1]));
     self->reducing = true;
     return COG_OK;
 }

@@ -8,7 +8,7 @@
  * A frame is copied once, into a parcel of the pool; the receiver borrows that copy. The all-reduce
  * is that of ring.h between meetings: all have asked; all sums are made; all have copied. A worker
  * that fails tells the server and ends; stop calls meetings, waits and delays off. */
-#include <math.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "../check.h"
@@ -23,9 +23,9 @@ typedef struct worker {
     pthread_t thread;
     bool running;
     cog_mailbox inbox;
-    double mark;   /* seconds when the handler, or the last elapse in it, began or ended */
-    bool handling; /* inside handle */
-    bool reducing; /* asked for an all-reduce */
+    double mark;          /* seconds when the handler, or the last elapse in it, began or ended */
+    atomic_bool handling; /* inside handle; a caller on a wrong thread may look */
+    bool reducing;        /* asked for an all-reduce */
 } worker;
 
 typedef struct threads {
@@ -166,7 +166,8 @@ static void close_threads(cog_transport *transport) {
 static cog_status start_worker(cog_transport *transport, int i) {
     threads *state = transport->state;
     worker *self = &state->workers[i];
-    *self = (worker){.transport = transport, .rank = i + 1};
+    self->transport = transport;
+    self->rank = i + 1;
     COG_TRY(cog_mailbox_open(&self->inbox));
     self->running = pthread_create(&self->thread, NULL, live, self) == 0;
     COG_CHECK(self->running, COG_ERR_MEMORY,
@@ -265,10 +266,8 @@ static cog_status allreduce(cog_transport *transport, int rank, float *x, int64_
     threads *state = transport->state;
     worker *self;
     COG_TRY(working(transport, rank, &self));
-    COG_CHECK(n >= 0 && (x != NULL || n == 0), COG_ERR_ARGUMENT, "an all-reduce of %lld floats",
-              (long long)n);
     COG_CHECK(!self->reducing, COG_ERR_ARGUMENT, "two all-reduces in one handler");
-    state->parts[rank - 1] = (cog_ring_part){.x = x, .n = n, .bf16 = bf16};
+    COG_TRY(cog_ring_offer(x, n, bf16, &state->parts[rank - 1]));
     self->reducing = true;
     return COG_OK;
 }
