@@ -1,6 +1,6 @@
 /* test_code_analysis.c - the analysis of codes against theory and brute force. */
 #include "code_check.h"
-#include "cograd/analysis.h"
+#include "code_matrix.h"
 
 static answers a;
 
@@ -62,6 +62,30 @@ Test(analysis, facts_of_known_matrices) {
                   "%s: %g", spec, f->flat_bound);
         cog_code_analysis_destroy(f);
     }
+}
+
+/* Two equal rows: the columns have the length of a tight code's, but are not orthogonal. */
+Test(analysis, facts_of_a_matrix_with_two_equal_rows) {
+    const int32_t owner[] = {0, 1, 2}, first[] = {0, 1, 2, 3}, row[] = {0, 2, 4, 5};
+    const int32_t part[] = {0, 1, 0, 1, 2};
+    const double half = sqrt(0.5), coef[] = {half, half, half, half, 1};
+    const cog_plan plan = {.n_workers = 3,
+                           .n_messages = 3,
+                           .n_shards = 3,
+                           .n_blocks = 1,
+                           .owner = owner,
+                           .first = first,
+                           .row = row,
+                           .part = part,
+                           .coef = coef};
+    cog_code_analysis f = {0};
+    cr_assert_eq(cog_code_matrix_facts(&plan, &f), COG_OK);
+    cr_expect_not(f.tight);
+    cr_expect_eq(f.rank, 2);
+    cr_expect_float_eq(f.coherence, 1, 1e-12);
+    cr_expect(isnan(f.flat_bound), "rows differ");
+    cr_expect_eq(f.weight, 2);
+    cr_expect_eq(f.load, 2);
 }
 
 /* No code beats the bounds; unions of two orthonormal bases stay above 1/sqrt(k) as well. */

@@ -44,6 +44,25 @@ Test(lwpd, the_net_of_eight_workers_has_the_published_lines) {
     cog_code_destroy(code);
 }
 
+/* Slope s, line c, sign row h: the cells (a, (c + s a) mod q), as (row, group, shard, sign). */
+Test(lwpd, the_net_is_laid_out_as_documented) {
+    cog_code *code = make("lwpd:family=net,weight=4,slopes=3", 60); /* q = 5 */
+    const cog_plan *plan = cog_code_plan(code);
+    for (int slope = 0; slope < 3; slope++)
+        for (int line = 0; line < 5; line++)
+            for (int h = 0; h < 4; h++)
+                for (int group = 0; group < 4; group++) {
+                    const int sylvester[4][4] = {
+                        {1, 1, 1, 1}, {1, -1, 1, -1}, {1, 1, -1, -1}, {1, -1, -1, 1}};
+                    double row[20];
+                    dense_row(plan, (slope * 5 + line) * 4 + h, row);
+                    cr_expect_eq(row[(line + slope * group) % 5 * 4 + group],
+                                 sylvester[h][group] * 0.5, "slope %d line %d row %d group %d",
+                                 slope, line, h, group);
+                }
+    cog_code_destroy(code);
+}
+
 /* ----------------------------------------------------------------------- families */
 
 static const struct {
