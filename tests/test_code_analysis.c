@@ -145,7 +145,7 @@ Test(analysis, communication_per_round) {
 
 /* ------------------------------------------------------------------- stragglers */
 
-/* Counts of recoverable sets by exact integer algebra (METHODS of lwpd and replication); for
+/* Counts of recoverable sets by exact integer algebra; for
  * fractional repetition 3 sets of 2 workers: 2^3 of the 20 sets of three and so on. */
 Test(analysis, recoverable_shares_are_the_counted_ones) {
     const struct {
