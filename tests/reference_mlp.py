@@ -1,6 +1,6 @@
 """Loss and gradient of a ReLU network with softmax cross-entropy, summed over rows, in double.
 
-Reads a problem written by test_model.c (int32 rows and 4 widths; then float32 parameters, x, y) and
+Reads a problem written by test_mlp.c (int32 rows and 4 widths; then float32 parameters, x, y) and
 writes float64 loss and gradient. PyTorch's autograd when it is installed, else NumPy by hand.
 """
 import sys
