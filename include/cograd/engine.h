@@ -36,15 +36,16 @@ typedef struct cog_engine_config {
     const char *device;       /* default "cpu" */
     const char *transport;    /* default "sim" */
     const char *code;         /* default "lwpd:weight=2,wait=6" */
-    const char *channel;    /* default "topk:ratio=0.001,feedback=1"; ignored by all-reduce codes */
+    const char
+        *channel; /* default "topk:ratio=0.001,values=bf16,feedback=1"; an all-reduce has none */
     const char *downlink;   /* default "delta"; or "fp32", "bf16" */
-    const char *optimizer;  /* default "sgd:rate=0.2" */
+    const char *optimizer;  /* default "sgd:rate=0.5" */
     const char *stragglers; /* default "none" */
     int32_t n_workers;      /* default 8 */
-    int64_t batch;          /* rows drawn from each shard in a round; 0: the whole shard */
-    int64_t staleness;      /* messages older than this many rounds are dropped; default 64 */
-    int64_t report_every;   /* rounds between two reports; default 50 */
-    double timeout;         /* seconds without progress before a run gives up; default 60 */
+    int64_t batch;     /* rows drawn from each shard in a round, default 64; 0: the whole shard */
+    int64_t staleness; /* messages older than this many rounds are dropped; default 64 */
+    int64_t report_every;     /* rounds between two reports; default 50 */
+    double timeout;           /* seconds without progress before a run gives up; default 60 */
     double max_amplification; /* lossy channels over a code above this are refused; default 16 */
     uint64_t seed;
 } cog_engine_config;
