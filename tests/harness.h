@@ -52,6 +52,17 @@ static inline void plain_fail(const char *file, int line, const char *what, cons
 #define cr_assert_null(...)     PLAIN_NULL(__VA_ARGS__, " ")
 #define cr_assert_float_eq(...) PLAIN_FLOAT_EQ(__VA_ARGS__, " ")
 
+#define PLAIN_LT(a, b, ...)     PLAIN_CHECK((a) < (b), __VA_ARGS__)
+#define PLAIN_LEQ(a, b, ...)    PLAIN_CHECK((a) <= (b), __VA_ARGS__)
+#define PLAIN_NOT_NULL(a, ...)  PLAIN_CHECK((a) != NULL, __VA_ARGS__)
+#define cr_expect_eq(...)       PLAIN_EQ(__VA_ARGS__, " ")
+#define cr_expect_neq(...)      PLAIN_NEQ(__VA_ARGS__, " ")
+#define cr_expect_null(...)     PLAIN_NULL(__VA_ARGS__, " ")
+#define cr_expect_not_null(...) PLAIN_NOT_NULL(__VA_ARGS__, " ")
+#define cr_expect_lt(...)       PLAIN_LT(__VA_ARGS__, " ")
+#define cr_expect_leq(...)      PLAIN_LEQ(__VA_ARGS__, " ")
+#define cr_expect_float_eq(...) PLAIN_FLOAT_EQ(__VA_ARGS__, " ")
+
 #define Test(suite, law)                                                      \
     static void suite##_##law(void);                                          \
     __attribute__((constructor)) static void register_##suite##_##law(void) { \
