@@ -2,9 +2,11 @@
 """test_runs.py PROGRAM SOURCE_DIR - what runs print and leave behind."""
 import json
 import os
+import re
 import shutil
 import signal
 import stat
+import subprocess
 import time
 
 import cli
@@ -256,6 +258,22 @@ class Ends(cli.Case):
 
 
 class Texts(cli.Case):
+    def test_a_terminal_gets_one_changing_line(self):
+        ours, theirs = os.openpty()
+        child = subprocess.Popen([cli.PROGRAM, "train", *cli.SMALL, "--rounds", "40"],
+                                 stdout=theirs, cwd=self.folder)
+        os.close(theirs)
+        text = b""
+        try:
+            while part := os.read(ours, 4096):
+                text += part
+        except OSError:  # the other end is closed: Linux says EIO
+            pass
+        os.close(ours)
+        self.assertEqual(child.wait(), 0)
+        progress = text.decode().split("\r\n")[0]
+        self.assertEqual(re.findall(r"\r\w+  round (\d+) ", progress), ["0", "10", "20", "30", "40"])
+
     def test_help_is_on_standard_output(self):
         for arguments in (["--help"], ["help"], ["train", "--help"], ["compare", "--help"],
                           ["help", "train"], ["info", "--help"], ["code", "--help"]):
