@@ -134,6 +134,12 @@ static inline int64_t cog_frame_bytes(const cog_frame_header *header) {
     return (int64_t)(sizeof(cog_frame_header) + header->bytes);
 }
 
+/* Those that virtual time charges for: the parameters in a DONE frame are for the server to look
+ * at and no part of the all-reduce, so looking often must not make it slow. */
+static inline int64_t cog_frame_timed_bytes(const cog_frame_header *header) {
+    return header->kind == COG_FRAME_DONE ? (int64_t)sizeof(*header) : cog_frame_bytes(header);
+}
+
 /* A failed worker tells the server: `message` is its status and the payload the sentence. Here it
  * becomes the server's error again. */
 cog_status cog_frame_fault_status(const cog_frame *frame);

@@ -289,6 +289,23 @@ Test(engine, reports_come_on_time_and_can_stop_the_run) {
     }
 }
 
+/* A look is one header there and one back, whatever the size of the parameters that come along. */
+Test(engine, looking_at_an_all_reduce_costs_it_two_headers) {
+    const int rounds = 20;
+    const double bandwidth = 1e6, header = 48;
+    cog_engine_config c = small();
+    c.code = "uncoded";
+    c.transport = "sim:threads=1,latency=0,bandwidth=1e6";
+    cog_report often, once;
+    c.report_every = 1;
+    free(params_after(&c, rounds, &often));
+    c.report_every = rounds;
+    free(params_after(&c, rounds, &once));
+    const double per_look = (often.virtual_seconds - once.virtual_seconds) / (double)(rounds - 1);
+    cr_expect_leq(per_look, 2 * header / bandwidth + 1e-9);
+    cr_expect_eq(often.bytes_up - once.bytes_up, (rounds - 1) * c.n_workers * (int64_t)header);
+}
+
 Test(engine, parameters_set_from_outside_reach_every_worker) {
     static const char *const codes[] = {"lwpd:wait=8", "uncoded"};
     for (size_t i = 0; i < 2; i++) {

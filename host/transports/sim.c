@@ -93,7 +93,7 @@ static void add_runnable(sim *state, int i) {
 }
 
 static void post_up(const sim *state, worker *self, cog_parcel *parcel) {
-    const int64_t bytes = cog_frame_bytes(&parcel->frame.header);
+    const int64_t bytes = cog_frame_timed_bytes(&parcel->frame.header);
     parcel->time = pass_link(self->clock, &self->up_free, bytes, state->bandwidth) + state->latency;
     cog_parcel_push(&self->outbox, parcel);
 }
@@ -332,7 +332,7 @@ static cog_status next_event(sim *state, double timeout, cog_parcel **out) {
     COG_CHECK(state->events.count > 0, COG_ERR_TIMEOUT,
               "no worker will send anything: nothing is under way");
     const cog_event *next = &state->events.heap[0];
-    const int64_t bytes = cog_frame_bytes(&next->parcel->frame.header);
+    const int64_t bytes = cog_frame_timed_bytes(&next->parcel->frame.header);
     double link_free = state->up_free;
     const double arrival = pass_server_link(state, next->time, &link_free, bytes);
     const double deadline = state->now + fmax(timeout, 0);
