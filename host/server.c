@@ -25,10 +25,13 @@ static cog_status ask(cog_server *s, int worker) {
     return s->transport->ops->send(s->transport, 0, worker + 1, &header, payload);
 }
 
-/* Workers still busy with an older round are left alone. */
+/* Workers still busy with an older round are left alone; and when a round that failed is tried
+ * again, so are those who answered it. */
 static cog_status ask_idle_workers(cog_server *s) {
+    if (s->asked) return COG_OK;
     for (int i = 0; i < s->n_idle; i++) COG_TRY(ask(s, s->idle[i]));
     s->n_idle = 0;
+    s->asked = true;
     return COG_OK;
 }
 
@@ -44,8 +47,8 @@ static cog_status after_message(cog_server *s, int worker, bool was_useful) {
 static cog_status take_message(cog_server *s, const cog_frame *frame, int worker) {
     const int m = frame->header.message;
     const int64_t age = s->round - frame->header.round;
-    const bool too_late =
-        age > s->staleness || (age > 0 && s->code->late == COG_LATE_DROP) || s->arrived[m];
+    const bool too_late = age > s->staleness || (age > 0 && s->code->late == COG_LATE_DROP) ||
+                          s->arrived[m] || s->version[worker] < 0;
     s->awaited[worker]--;
     if (too_late) {
         s->report.messages_dropped++;
@@ -70,7 +73,7 @@ static cog_status take(cog_server *s, const cog_frame *frame) {
     const cog_frame_header *h = &frame->header;
     const cog_plan *plan = &s->code->plan;
     COG_CHECK(h->message >= 0 && h->message < plan->n_messages &&
-                  plan->owner[h->message] == h->source - 1 && h->round <= s->round,
+                  plan->owner[h->message] == h->source - 1 && h->round >= 0 && h->round <= s->round,
               COG_ERR_FORMAT, "rank %d sent message %d of round %lld in round %lld", h->source,
               h->message, (long long)h->round, (long long)s->round);
     const int worker = h->source - 1;
@@ -159,6 +162,7 @@ cog_status cog_server_round(cog_server *s) {
     COG_TRY(cog_downlink_record(s->downlink, s->round, &s->update));
     settle(s);
     s->round++;
+    s->asked = false;
     return COG_OK;
 }
 
@@ -172,18 +176,24 @@ static cog_status grant(cog_server *s, int64_t until) {
         header.bytes = s->version[w] < 0 ? bytes : 0;
         COG_TRY(s->transport->ops->send(s->transport, 0, w + 1, &header, params));
         s->version[w] = until;
+        s->awaited[w] = 1;
     }
     return COG_OK;
 }
 
 /* The server only watches: its copy of the parameters is not part of the all-reduce, so what it
  * costs is taken out of the byte count again. */
-static cog_status take_done(cog_server *s, const cog_frame *frame) {
+static cog_status take_done(cog_server *s, const cog_frame *frame, int64_t until, int *n_left) {
     const size_t bytes = (size_t)cog_replica_n_params(s->replica) * sizeof(float);
+    const int worker = frame->header.source - 1;
     COG_CHECK(frame->header.kind == COG_FRAME_DONE, COG_ERR_FORMAT,
               "rank %d sent a frame of kind %d during an all-reduce", frame->header.source,
               frame->header.kind);
-    if (frame->header.source != 1) return COG_OK;
+    if (frame->header.round == until) { /* else it answers a call that gave up waiting */
+        *n_left -= s->awaited[worker];
+        s->awaited[worker] = 0;
+    }
+    if (worker != 0) return COG_OK;
     COG_CHECK(frame->header.bytes == bytes, COG_ERR_FORMAT, "rank 1 sent %llu bytes of parameters",
               (unsigned long long)frame->header.bytes);
     s->transport->bytes_up -= (int64_t)bytes;
@@ -191,15 +201,16 @@ static cog_status take_done(cog_server *s, const cog_frame *frame) {
 }
 
 cog_status cog_server_reduced_rounds(cog_server *s, int64_t until) {
+    const double patience = s->timeout * (double)(until - s->round);
     COG_TRY(grant(s, until));
-    for (int done = 0; done < s->transport->n_workers; done++) {
+    for (int n_left = s->transport->n_workers; n_left > 0;) {
         cog_frame frame;
-        const cog_status status = s->transport->ops->receive(s->transport, s->timeout, &frame);
+        const cog_status status = s->transport->ops->receive(s->transport, patience, &frame);
         COG_CHECK(status != COG_ERR_TIMEOUT, COG_ERR_TIMEOUT,
-                  "the all-reduce rounds up to %lld did not end: no worker spoke for %g seconds",
-                  (long long)until, s->timeout);
+                  "the all-reduce rounds %lld to %lld did not end within %g seconds each",
+                  (long long)s->round, (long long)until - 1, s->timeout);
         COG_TRY(status);
-        COG_TRY(take_done(s, &frame));
+        COG_TRY(take_done(s, &frame, until, &n_left));
     }
     s->report.messages_used += (until - s->round) * s->transport->n_workers;
     s->round = until;
@@ -211,6 +222,10 @@ cog_status cog_server_reduced_rounds(cog_server *s, int64_t until) {
 void cog_server_forget(cog_server *s) {
     for (int w = 0; w < s->transport->n_workers; w++) s->version[w] = -1;
     cog_downlink_forget(s->downlink, s->round);
+    memset(s->held, 0, (size_t)s->arrivals.n_messages);
+    cog_update_clear(&s->update);
+    settle(s);
+    s->asked = false;
 }
 
 cog_status cog_server_open(cog_server *s, const char *channel, int64_t block_len) {

@@ -18,6 +18,7 @@ typedef struct cog_server {
     double timeout;        /* seconds */
     int64_t staleness;     /* rounds */
     int64_t round;
+    bool asked; /* the idle workers, for this round */
     cog_report report;
 
     /* what has come since the last update */
@@ -27,8 +28,8 @@ typedef struct cog_server {
     int32_t *age;     /* [n_messages] */
 
     /* per worker */
-    int32_t *awaited;   /* [n_workers] messages it still owes */
-    int64_t *version;   /* [n_workers] of its parameters; -1 unknown */
+    int32_t *awaited;   /* [n_workers] messages it still owes; all-reduce: 1 until it is done */
+    int64_t *version;   /* [n_workers] of its parameters; -1: those were replaced since */
     uint64_t *accepted; /* [n_workers] bit i: message i of its last answer was used */
     int32_t *idle;      /* [n_workers] those to ask, in the order in which they became idle */
     int32_t n_idle;
@@ -44,13 +45,15 @@ typedef struct cog_server {
 cog_status cog_server_open(cog_server *s, const char *channel, int64_t block_len);
 void cog_server_close(cog_server *s); /* accepts a zeroed or half-open struct */
 
-/* One update through the star: messages to this server. */
+/* One update through the star: messages to this server. A round that failed may be tried again: it
+ * goes on with what has arrived. */
 cog_status cog_server_round(cog_server *s);
 
 /* Rounds up to `until` among the workers alone; their parameters end up in s->replica. */
 cog_status cog_server_reduced_rounds(cog_server *s, int64_t until);
 
-/* The parameters were set from outside: every worker gets all of them. */
+/* The parameters were set from outside: every worker gets all of them, and nothing that was
+ * computed at the old ones is used any more. */
 void cog_server_forget(cog_server *s);
 
 #endif
