@@ -32,13 +32,16 @@ static cog_status allocate(cog_shard_batch *b) {
 static cog_status lay_out(cog_shard_batch *b, int32_t n_shards, const int32_t *shards) {
     b->shard = calloc((size_t)n_shards + 1, sizeof(*b->shard));
     b->segment = calloc((size_t)n_shards + 1, sizeof(*b->segment));
-    COG_CHECK(b->shard != NULL && b->segment != NULL, COG_ERR_MEMORY, "no memory for %d shards",
-              n_shards);
+    b->scale = calloc((size_t)n_shards + 1, sizeof(*b->scale));
+    COG_CHECK(b->shard != NULL && b->segment != NULL && b->scale != NULL, COG_ERR_MEMORY,
+              "no memory for %d shards", n_shards);
     for (int s = 0; s < n_shards; s++) {
         b->shard[s] = shards[s];
-        b->segment[s + 1] = b->segment[s] + rows_of(b, shards[s]);
+        const int64_t drawn = rows_of(b, shards[s]);
+        const double all = (double)cog_shard_rows(b->data, b->n_all_shards, shards[s]);
+        b->segment[s + 1] = b->segment[s] + drawn;
+        b->scale[s] = all / (double)drawn / (double)b->data->n_rows;
     }
-    for (int s = 0; s < b->n_all_shards; s++) b->rows_in_round += (double)rows_of(b, s);
     b->batch.n_segments = n_shards;
     b->batch.segment = b->segment;
     b->batch.n_rows = b->segment[n_shards];
@@ -51,6 +54,9 @@ cog_status cog_shard_batch_open(const cog_dataset *data, cog_device *device, int
                                 uint64_t seed, cog_shard_batch *out) {
     COG_CHECK(data->n_rows >= n_all_shards, COG_ERR_ARGUMENT,
               "%lld rows cannot be cut into %d shards", (long long)data->n_rows, n_all_shards);
+    COG_CHECK(cog_shard_rows(data, n_all_shards, 0) <= UINT32_MAX, COG_ERR_ARGUMENT,
+              "%lld rows in %d shards are too many to draw from", (long long)data->n_rows,
+              n_all_shards);
     *out = (cog_shard_batch){.data = data,
                              .device = device,
                              .n_all_shards = n_all_shards,
@@ -67,6 +73,7 @@ void cog_shard_batch_close(cog_shard_batch *b) {
     cog_device_free(b->device, b->y);
     free(b->shard);
     free(b->segment);
+    free(b->scale);
     *b = (cog_shard_batch){0};
 }
 

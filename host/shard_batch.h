@@ -2,6 +2,9 @@
  *
  * The rows of shard j in round r are drawn from (seed, r, j), so every holder of a shard draws
  * the same ones. One segment a shard; the segments of all shards of a worker form one batch.
+ *
+ * The loss is the mean over all rows of the data. A shard of n_j rows of which b were drawn tells
+ * of it, without bias, the sum over its segment times n_j / b / n_rows.
  */
 #ifndef COG_HOST_SHARD_BATCH_H
 #define COG_HOST_SHARD_BATCH_H
@@ -16,11 +19,11 @@ typedef struct cog_shard_batch {
     cog_device *device;
     int32_t n_all_shards;
     int64_t rows_per_shard; /* 0: the whole shard */
-    double rows_in_round;   /* over all shards: the denominator of the mean loss */
     uint64_t seed;
-    int32_t *shard;         /* [batch.n_segments] ascending */
-    int64_t *segment;       /* [batch.n_segments + 1] */
-    float *x, *y;           /* device */
+    int32_t *shard;   /* [batch.n_segments] ascending */
+    int64_t *segment; /* [batch.n_segments + 1] */
+    double *scale;    /* [batch.n_segments] of a sum over the rows of the segment: see above */
+    float *x, *y;     /* device */
     float *host_x, *host_y; /* staging; the device's own on the CPU */
     bool is_complete;       /* whole shards are gathered once */
 } cog_shard_batch;

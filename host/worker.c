@@ -145,29 +145,31 @@ static int32_t segment_of(const cog_worker *w, int32_t shard) {
     return (int32_t)(found - w->rows.shard);
 }
 
-/* The terms of message m as the model wants them: the mean over all rows of the round. */
-static int slices_of(cog_worker *w, int32_t m, int64_t round) {
+/* The terms of message m as the model wants them, scaled to the mean over the data. */
+static int slices_of(cog_worker *w, int32_t m) {
     const cog_plan *plan = &w->job->code->plan;
     int n = 0;
-    for (int32_t t = plan->row[m]; t < plan->row[m + 1]; t++)
-        w->slices[n++] = (cog_slice){segment_of(w, plan->part[t] / plan->n_blocks),
-                                     plan->part[t] % plan->n_blocks,
-                                     cog_code_coef(w->job->code, round, t) / w->rows.rows_in_round};
+    for (int32_t t = plan->row[m]; t < plan->row[m + 1]; t++) {
+        const int32_t segment = segment_of(w, plan->part[t] / plan->n_blocks);
+        const double coef = cog_code_coef(w->job->code, w->version, t) * w->rows.scale[segment];
+        w->slices[n++] = (cog_slice){segment, plan->part[t] % plan->n_blocks, coef};
+    }
     return n;
 }
 
-/* Forward, backward, and the message of row m into w->message. */
-static cog_status differentiate(cog_worker *w, int64_t round) {
+/* Forward and backward over the rows of the round; make_message does the rest. */
+static cog_status differentiate(cog_worker *w) {
     const cog_model *model = w->job->model;
-    COG_TRY(cog_shard_batch_draw(&w->rows, round));
+    COG_TRY(cog_shard_batch_draw(&w->rows, w->version));
     return model->backprop(model->user, w->device, &w->rows.batch, cog_replica_params(w->replica),
                            w->workspace);
 }
 
-static cog_status make_message(cog_worker *w, int32_t m, int64_t round) {
+/* Row m of the plan into w->message. */
+static cog_status make_message(cog_worker *w, int32_t m) {
     const cog_model *model = w->job->model;
     return model->message(model->user, w->device, &w->rows.batch, cog_replica_params(w->replica),
-                          w->workspace, slices_of(w, m, round), w->slices, w->message);
+                          w->workspace, slices_of(w, m), w->slices, w->message);
 }
 
 /* What the round costs in the cost model: one backprop, and a product for each message over
@@ -192,7 +194,7 @@ static double flops_of_round(const cog_worker *w) {
 static cog_status pack_messages(cog_worker *w) {
     const cog_term term = {w->message, 1};
     for (int i = 0; i < w->count; i++) {
-        COG_TRY(make_message(w, w->first + i, w->version));
+        COG_TRY(make_message(w, w->first + i));
         COG_TRY(cog_channel_pack(w->channel[i], 1, &term, &w->payload[i], &w->bytes[i]));
     }
     return COG_OK;
@@ -228,7 +230,7 @@ static cog_status answer(cog_worker *w) {
         header.message = w->first;
         return transport->ops->send(transport, w->index + 1, 0, &header, NULL);
     }
-    COG_TRY(differentiate(w, w->version));
+    COG_TRY(differentiate(w));
     COG_TRY(pack_messages(w));
     COG_TRY(transport->ops->elapse(transport, w->index + 1, flops_of_round(w), straggle.factor,
                                    straggle.delay));
@@ -247,8 +249,8 @@ static cog_status begin_reduced_round(cog_worker *w) {
     COG_CHECK(straggle.fate == COG_ANSWERS, COG_ERR_UNDECODABLE,
               "an all-reduce needs every worker, and worker %d gives no answer in round %lld",
               w->index, (long long)w->version);
-    COG_TRY(differentiate(w, w->version));
-    COG_TRY(make_message(w, w->first, w->version));
+    COG_TRY(differentiate(w));
+    COG_TRY(make_message(w, w->first));
     if (w->reduced != w->message)
         COG_TRY(
             w->device->ops->download(w->device, w->reduced, w->message, (size_t)n * sizeof(float)));
