@@ -25,7 +25,6 @@ typedef struct session {
     double target;
     int64_t last_round;
     double spent; /* seconds of evaluation so far */
-    bool is_virtual;
     bool ended;
     int status;
 } session;
@@ -129,7 +128,7 @@ static void fail(session *s, cog_status status) {
 
 static cog_report training_clocks(const session *s, cog_report report) {
     report.seconds = fmax(0, report.seconds - s->spent);
-    if (!s->is_virtual) report.virtual_seconds = report.seconds;
+    if (!s->out->is_virtual) report.virtual_seconds = report.seconds;
     return report;
 }
 
@@ -207,7 +206,9 @@ int cog_experiment_check(const cog_options *options, const char *about,
 
 int cog_experiment_run(const cog_options *options, const char *about, const cog_problem *problem,
                        cog_follow_fn follow, void *user, cog_experiment *out) {
-    *out = (cog_experiment){.options = options, .has_classes = problem->train->n_classes > 0};
+    *out = (cog_experiment){.options = options,
+                            .has_classes = problem->train->n_classes > 0,
+                            .is_virtual = strncmp(options->transport, "sim", 3) == 0};
     const bool asked = options->origin[cog_option_find("target-accuracy")] != COG_FROM_DEFAULT;
     session s = {.out = out,
                  .about = about,
@@ -215,8 +216,7 @@ int cog_experiment_run(const cog_options *options, const char *about, const cog_
                  .follow = follow,
                  .user = user,
                  .target =
-                     asked || !cog_options_limited(options) ? options->target_accuracy : INFINITY,
-                 .is_virtual = strncmp(options->transport, "sim", 3) == 0};
+                     asked || !cog_options_limited(options) ? options->target_accuracy : INFINITY};
     const cog_engine_config config = configure(options, problem);
     cog_status status = cog_engine_create(&config, &s.engine);
     if (status == COG_OK) status = count_rounds(options, problem, &s.last_round);

@@ -76,10 +76,10 @@ static void print_comparison(FILE *out, const cog_experiment *e, const cog_exper
                 "more bytes up");
     print_ratio(out, ",", (double)(other->bytes_up + other->bytes_down),
                 (double)(mine->bytes_up + mine->bytes_down), "fewer in all", "more in all");
-    print_ratio(out, ",", other->virtual_seconds, mine->virtual_seconds, "faster in virtual time",
-                "slower in virtual time");
-    print_ratio(out, ",", other->seconds, mine->seconds, "faster in real time",
-                "slower in real time");
+    /* with `sim` real time is that of the simulation, and says nothing about the scheme */
+    print_ratio(out, ",", other->virtual_seconds, mine->virtual_seconds,
+                e->is_virtual ? "faster in virtual time" : "faster in real time",
+                e->is_virtual ? "slower in virtual time" : "slower in real time");
     fputs(".\n", out);
 }
 
