@@ -28,6 +28,7 @@ struct cog_worker {
     cog_slice *slices;     /* [terms of the longest message] */
     const void **payload;  /* [count] packed, waiting to be sent */
     size_t *bytes;         /* [count] */
+    double flops;          /* of a round: the rows change, their number does not */
 };
 
 /* ---------------------------------------------------------------- create and destroy */
@@ -89,6 +90,31 @@ static cog_status open_replica(cog_worker *w) {
     return status;
 }
 
+static int32_t segment_of(const cog_worker *w, int32_t shard) {
+    const int32_t *found =
+        bsearch(&shard, w->rows.shard, (size_t)w->rows.batch.n_segments, sizeof(shard), ascending);
+    return (int32_t)(found - w->rows.shard);
+}
+
+/* What the round costs in the cost model: one backprop, and a product for each message over
+ * the rows it touches. */
+static double flops_of_round(const cog_worker *w) {
+    const cog_model *model = w->job->model;
+    const cog_plan *plan = &w->job->code->plan;
+    double flops = model->backprop_flops(model->user, w->rows.batch.n_rows);
+    for (int32_t m = w->first; m < w->first + w->count; m++) {
+        int64_t rows = 0;
+        int32_t last = -1; /* the terms of a message come shard by shard */
+        for (int32_t t = plan->row[m]; t < plan->row[m + 1]; t++) {
+            const int32_t segment = segment_of(w, plan->part[t] / plan->n_blocks);
+            if (segment != last) rows += w->rows.segment[segment + 1] - w->rows.segment[segment];
+            last = segment;
+        }
+        flops += model->message_flops(model->user, rows);
+    }
+    return flops;
+}
+
 static cog_status open_all(cog_worker *w) {
     const cog_model *model = w->job->model;
     COG_TRY(cog_device_open(w->job->device, &w->device));
@@ -100,6 +126,7 @@ static cog_status open_all(cog_worker *w) {
         w->reduced = malloc((size_t)model->n_params * sizeof(float));
         COG_CHECK(w->reduced != NULL, COG_ERR_MEMORY, "no memory for a gradient");
     }
+    w->flops = flops_of_round(w);
     return w->device->ops->alloc(
         w->device, model->workspace_bytes(model->user, w->rows.batch.n_rows), &w->workspace);
 }
@@ -139,12 +166,6 @@ void cog_worker_destroy(cog_worker *w) {
 
 /* ---------------------------------------------------------------- one round */
 
-static int32_t segment_of(const cog_worker *w, int32_t shard) {
-    const int32_t *found =
-        bsearch(&shard, w->rows.shard, (size_t)w->rows.batch.n_segments, sizeof(shard), ascending);
-    return (int32_t)(found - w->rows.shard);
-}
-
 /* The terms of message m as the model wants them, scaled to the mean over the data. */
 static int slices_of(cog_worker *w, int32_t m) {
     const cog_plan *plan = &w->job->code->plan;
@@ -170,25 +191,6 @@ static cog_status make_message(cog_worker *w, int32_t m) {
     const cog_model *model = w->job->model;
     return model->message(model->user, w->device, &w->rows.batch, cog_replica_params(w->replica),
                           w->workspace, slices_of(w, m), w->slices, w->message);
-}
-
-/* What the round costs in the cost model: one backprop, and a product for each message over
- * the rows it touches. */
-static double flops_of_round(const cog_worker *w) {
-    const cog_model *model = w->job->model;
-    const cog_plan *plan = &w->job->code->plan;
-    double flops = model->backprop_flops(model->user, w->rows.batch.n_rows);
-    for (int32_t m = w->first; m < w->first + w->count; m++) {
-        int64_t rows = 0;
-        int32_t last = -1; /* the terms of a message come shard by shard */
-        for (int32_t t = plan->row[m]; t < plan->row[m + 1]; t++) {
-            const int32_t segment = segment_of(w, plan->part[t] / plan->n_blocks);
-            if (segment != last) rows += w->rows.segment[segment + 1] - w->rows.segment[segment];
-            last = segment;
-        }
-        flops += model->message_flops(model->user, rows);
-    }
-    return flops;
 }
 
 static cog_status pack_messages(cog_worker *w) {
@@ -232,8 +234,8 @@ static cog_status answer(cog_worker *w) {
     }
     COG_TRY(differentiate(w));
     COG_TRY(pack_messages(w));
-    COG_TRY(transport->ops->elapse(transport, w->index + 1, flops_of_round(w), straggle.factor,
-                                   straggle.delay));
+    COG_TRY(
+        transport->ops->elapse(transport, w->index + 1, w->flops, straggle.factor, straggle.delay));
     return send_messages(w);
 }
 
@@ -255,8 +257,7 @@ static cog_status begin_reduced_round(cog_worker *w) {
         COG_TRY(
             w->device->ops->download(w->device, w->reduced, w->message, (size_t)n * sizeof(float)));
     COG_TRY(cog_device_sync(w->device));
-    COG_TRY(transport->ops->elapse(transport, rank, flops_of_round(w), straggle.factor,
-                                   straggle.delay));
+    COG_TRY(transport->ops->elapse(transport, rank, w->flops, straggle.factor, straggle.delay));
     return transport->ops->allreduce(transport, rank, w->reduced, n, w->job->code->bf16);
 }
 
