@@ -46,7 +46,9 @@ static cog_status choose(cog_downlink *d, const char *text, size_t round_bytes) 
               "no downlink is named '%s'; there are: delta, fp32, bf16", spec.name);
     COG_TRY(cog_spec_finish(&spec));
     d->kind = (kind)found;
-    if (d->kind == DELTA && round_bytes >= (size_t)d->n_params * sizeof(float)) d->kind = FP32;
+    const size_t params_bytes = (size_t)d->n_params * sizeof(float);
+    if (d->kind == DELTA && (round_bytes >= params_bytes || round_bytes > UINT32_MAX))
+        d->kind = FP32;
     return COG_OK;
 }
 
@@ -190,7 +192,9 @@ cog_status cog_downlink_apply(cog_replica *replica, cog_device *device, const co
     cog_optimizer *optimizer = cog_replica_optimizer(replica);
     const size_t state = n * (size_t)cog_optimizer_n_state(optimizer) * sizeof(float);
     if (mode == COG_DOWNLINK_UPDATES) {
-        COG_CHECK(version >= 0, COG_ERR_FORMAT, "updates for a worker without parameters");
+        COG_CHECK(version >= 0 && version <= round, COG_ERR_FORMAT,
+                  "no updates lead from version %lld to %lld", (long long)version,
+                  (long long)round);
         return apply_updates(replica, q, n_rows, update, version, round, payload, bytes);
     }
     const size_t entry = mode == COG_DOWNLINK_BF16 ? sizeof(uint16_t) : sizeof(float);

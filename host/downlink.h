@@ -1,12 +1,13 @@
 /* downlink.h - brings a worker's parameters up to date.
  *
  *   delta   the updates made since the version the worker holds: exact, and with sparse messages
- * about a hundred times smaller than the parameters. All of the parameters (and of the optimizer's
- * state, which the worker's own steps need) when that is smaller. fp32    all parameters bf16 all
- * parameters, rounded to bf16: the workers differentiate at the rounded point
+ *           about a hundred times smaller than the parameters. All of the parameters (and of the
+ *           optimizer's state, which the worker's own steps need) when that is smaller
+ *   fp32    all parameters
+ *   bf16    all parameters, rounded: the workers differentiate at the rounded point
  *
- * delta falls back to fp32 for a whole run when a round's messages are as large as the
- * parameters: relaying would never pay.
+ * delta falls back to fp32 for a whole run when a round's messages are as large as the parameters:
+ * relaying would never pay. So it does when they exceed 4 GiB, which updates cannot number.
  */
 #ifndef COG_HOST_DOWNLINK_H
 #define COG_HOST_DOWNLINK_H

@@ -229,6 +229,22 @@ Test(replica, workers_follow_the_server_bit_for_bit) {
         }
 }
 
+Test(replica, updates_that_lead_nowhere_are_refused) {
+    senders s;
+    cog_update scratch = {0};
+    open_senders(&s, "topk:ratio=0.001");
+    const cog_quantizer *q = cog_channel_quantizer(s.channel[0]);
+    cog_replica *r = open_replica("sgd", &s);
+    static const int64_t paths[][2] = {{-1, 0}, {-1, 3}, {3, 2}, {2, 3}};
+    for (size_t i = 0; i < 4; i++)
+        cr_expect_eq(cog_downlink_apply(r, device, q, MESSAGES, &scratch, COG_DOWNLINK_UPDATES,
+                                        paths[i][0], paths[i][1], "", 0),
+                     COG_ERR_FORMAT, "from %d to %d", (int)paths[i][0], (int)paths[i][1]);
+    cog_replica_close(r);
+    cog_update_free(&scratch);
+    close_senders(&s);
+}
+
 /* The promise of `delta`: a round costs its messages, not the parameters. */
 Test(replica, delta_sends_messages_not_parameters) {
     senders s;
