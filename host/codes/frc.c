@@ -52,7 +52,9 @@ static int missing_set(const cog_code *code, const cog_arrivals *arrivals) {
 }
 
 static bool ready(const cog_code *code, const cog_arrivals *arrivals) {
-    return missing_set(code, arrivals) < 0 ||
+    const bool may_suffice =
+        arrivals->n_arrived >= n_sets(code); /* else there is no need to look */
+    return (may_suffice && missing_set(code, arrivals) < 0) ||
            arrivals->n_arrived + arrivals->n_missing >= arrivals->n_messages;
 }
 
