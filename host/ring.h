@@ -3,8 +3,8 @@
  * Worker w brings x_w [n]. The vector is cut into n_workers chunks; chunk c travels the ring from
  * worker c, every worker adding its own, and ends at worker c - 1, who owns the sum:
  *
- *     reduce   sum_c = (((x_c + x_{c+1}) + x_{c+2}) + ...) + x_{c-1}        indices modulo
- * n_workers gather   everybody copies sum_c from its owner
+ *     reduce   sum_c = (((x_c + x_{c+1}) + x_{c+2}) + ...) + x_{c-1}     modulo n_workers
+ *     gather   everybody copies sum_c from its owner
  *
  * In bf16 what travels is rounded: every partial sum before the next addition, and the sum itself.
  * In one memory the hops would only be waits, so the owner adds the whole chunk at once: the same

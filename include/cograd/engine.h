@@ -9,10 +9,12 @@
  *     cog_engine *engine;
  *     cog_engine_create(&config, &engine);
  *     cog_engine_run(engine, 1000, NULL, NULL);
- *     cog_engine_evaluate(engine, test, &loss);
+ *     cog_engine_evaluate(engine, test, &loss, &accuracy);
  *     cog_engine_destroy(engine);
  *
- * With the transports "sim" and "threads" one process plays the server and all workers.
+ * With the transports "sim" and "threads" one process plays the server and all workers. `cograd
+ * info` lists what the specs may name and the keys each of them takes. An engine is used by one
+ * thread at a time.
  */
 #ifndef COG_ENGINE_H
 #define COG_ENGINE_H
@@ -36,24 +38,25 @@ typedef struct cog_engine_config {
     const char *device;       /* default "cpu" */
     const char *transport;    /* default "sim" */
     const char *code;         /* default "lwpd:weight=2,wait=6" */
-    const char
-        *channel; /* default "topk:ratio=0.001,values=bf16,feedback=1"; an all-reduce has none */
-    const char *downlink;   /* default "delta"; or "fp32", "bf16" */
-    const char *optimizer;  /* default "sgd:rate=0.5" */
-    const char *stragglers; /* default "none" */
-    int32_t n_workers;      /* default 8 */
-    int64_t batch;     /* rows drawn from each shard in a round, default 64; 0: the whole shard */
-    int64_t staleness; /* messages older than this many rounds are dropped; default 64 */
+    const char *channel;      /* default "topk:ratio=0.001,values=bf16,feedback=1"; of messages to
+                                 the server: an all-reduce has none */
+    const char *downlink;     /* default "delta"; or "fp32", "bf16" */
+    const char *optimizer;    /* default "sgd:rate=0.5" */
+    const char *stragglers;   /* default "none" */
+    int32_t n_workers;        /* default 8 */
+    int64_t batch;            /* rows drawn from each shard in a round, default 64; 0: all */
+    int64_t staleness;        /* messages older than this many rounds are dropped; default 64 */
     int64_t report_every;     /* rounds between two reports; default 50 */
-    double timeout;           /* seconds without progress before a run gives up; default 60 */
+    double timeout;           /* seconds without a frame from any worker, or for each round of an
+                                 all-reduce, before a run gives up; virtual with "sim"; default 60 */
     double max_amplification; /* lossy channels over a code above this are refused; default 16 */
-    uint64_t seed;
+    uint64_t seed;            /* of parameters, rows and stragglers; default 1 */
 } cog_engine_config;
 
 /* Where the run stands. Counters run from the start. */
 typedef struct cog_report {
-    int64_t round;            /* updates made so far */
-    double seconds;           /* wall clock */
+    int64_t round;            /* rounds ended so far, those skipped included */
+    double seconds;           /* wall clock since the first run began, on_report included */
     double virtual_seconds;   /* clock of the simulated cluster; equals seconds elsewhere */
     int64_t bytes_up;         /* workers to server, headers included; all-reduce: its reduce half */
     int64_t bytes_down;       /* server to workers, headers included; all-reduce: its gather half */
@@ -63,28 +66,41 @@ typedef struct cog_report {
     int64_t rounds_skipped;   /* rounds in which the answers did not determine an update */
 } cog_report;
 
-/* Called on the server's thread every report_every rounds; return false to stop. */
+/* Called within cog_engine_run, on its thread, every report_every rounds and after the last; return
+ * false to stop. It may call any function of the engine but run and destroy. */
 typedef bool (*cog_report_fn)(const cog_report *report, void *user);
 
+/* Everything set but `train`. */
 cog_engine_config cog_engine_config_default(void);
 
+/* Build the code, the model, the server and the workers. `config` and its strings are not kept,
+ * `train` is.
+ * ERR_ARGUMENT      a number out of range, parts that do not fit each other or the data, or a lossy
+ *                   channel over a code that amplifies more than max_amplification
+ * ERR_SPEC          a spec that names what does not exist
+ * ERR_UNSUPPORTED   a part is not built in, or has no kernels for the device */
 cog_status cog_engine_create(const cog_engine_config *config, cog_engine **out);
 void cog_engine_destroy(cog_engine *engine); /* accepts NULL */
 
-/* Run until n_rounds updates have been made in all, or on_report (may be NULL) says stop.
- * May be called again to go on.
+/* Run until n_rounds rounds have ended in all, or on_report (may be NULL) says stop. May be called
+ * again to go on, also after a timeout.
  * ERR_TIMEOUT   too few workers answered within `timeout`
  * Any error of a worker is returned with its sentence. */
 cog_status cog_engine_run(cog_engine *engine, int64_t n_rounds, cog_report_fn on_report,
                           void *user);
 
-/* Mean loss and share of correct rows on a data set, at the server's parameters. */
+/* Mean loss and share of correct rows (0 for a regression) on a data set, at the server's
+ * parameters.
+ * ERR_ARGUMENT   no rows, or not as many features as the training data */
 cog_status cog_engine_evaluate(cog_engine *engine, const cog_dataset *data, double *loss,
                                double *accuracy);
 
 cog_report cog_engine_report(const cog_engine *engine);
 
-/* The server's parameters, in the model's layout. */
+/* The server's parameters [n_params], host memory, in the model's layout (model.h). Setting them
+ * between two runs, or from on_report, replaces every worker's; answers still under way are
+ * dropped, while the round, the state of the optimizer and the workers' error feedback stay.
+ * ERR_ARGUMENT   n is not cog_engine_n_params() */
 int64_t cog_engine_n_params(const cog_engine *engine);
 cog_status cog_engine_get_params(cog_engine *engine, float *out, int64_t n);
 cog_status cog_engine_set_params(cog_engine *engine, const float *values, int64_t n);
