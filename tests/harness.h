@@ -55,6 +55,7 @@ static inline void plain_fail(const char *file, int line, const char *what, cons
 #define PLAIN_LT(a, b, ...)     PLAIN_CHECK((a) < (b), __VA_ARGS__)
 #define PLAIN_LEQ(a, b, ...)    PLAIN_CHECK((a) <= (b), __VA_ARGS__)
 #define PLAIN_NOT_NULL(a, ...)  PLAIN_CHECK((a) != NULL, __VA_ARGS__)
+#define cr_expect(...)          PLAIN_CHECK(__VA_ARGS__, " ")
 #define cr_expect_eq(...)       PLAIN_EQ(__VA_ARGS__, " ")
 #define cr_expect_neq(...)      PLAIN_NEQ(__VA_ARGS__, " ")
 #define cr_expect_null(...)     PLAIN_NULL(__VA_ARGS__, " ")
