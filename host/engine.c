@@ -133,11 +133,25 @@ static cog_status create_workers(cog_engine *e) {
     return COG_OK;
 }
 
+static cog_status open_model(cog_engine *e) {
+    const cog_engine_config *c = &e->config;
+    const int32_t n_blocks = e->code->plan.n_blocks;
+    if (c->custom_model == NULL)
+        return cog_model_open(c->model, c->train->n_features, c->train->n_classes, n_blocks,
+                              &e->model);
+    e->model = *c->custom_model;
+    e->model.destroy = NULL; /* it stays the caller's */
+    COG_CHECK(e->model.n_blocks == n_blocks && e->model.block_len > 0 &&
+                  e->model.n_params == n_blocks * e->model.block_len,
+              COG_ERR_ARGUMENT, "the model has %d blocks of %lld, the code needs %d",
+              e->model.n_blocks, (long long)e->model.block_len, n_blocks);
+    return COG_OK;
+}
+
 static cog_status create_all(cog_engine *e) {
     const cog_engine_config *c = &e->config;
     COG_TRY(cog_code_create(c->code, c->n_workers, &e->code));
-    COG_TRY(cog_model_open(c->model, c->train->n_features, c->train->n_classes,
-                           e->code->plan.n_blocks, &e->model));
+    COG_TRY(open_model(e));
     COG_TRY(cog_stragglers_open(c->stragglers, c->n_workers, c->seed, &e->stragglers));
     COG_TRY(cog_transport_create(c->transport, c->n_workers, &e->transport));
     COG_TRY(cog_device_open(c->device, &e->device));
@@ -255,10 +269,13 @@ cog_status cog_engine_set_params(cog_engine *e, const float *values, int64_t n) 
 
 static cog_status open_evaluation(cog_engine *e, const cog_dataset *data) {
     if (e->workspace != NULL) return COG_OK;
-    const size_t rows = EVALUATION_ROWS;
+    const size_t rows = EVALUATION_ROWS, features = (size_t)data->n_features;
     const cog_device_ops *ops = e->device->ops;
-    COG_TRY(ops->alloc(e->device, rows * (size_t)data->n_features * sizeof(float), (void **)&e->x));
-    COG_TRY(ops->alloc(e->device, rows * sizeof(float), (void **)&e->y));
+    const bool staged = cog_device_kind_of(e->device) != COG_CPU;
+    if (staged && e->x == NULL)
+        COG_TRY(ops->alloc(e->device, rows * features * sizeof(float), (void **)&e->x));
+    if (staged && e->y == NULL)
+        COG_TRY(ops->alloc(e->device, rows * sizeof(float), (void **)&e->y));
     return ops->alloc(e->device, e->model.workspace_bytes(e->model.user, EVALUATION_ROWS),
                       &e->workspace);
 }

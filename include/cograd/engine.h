@@ -35,6 +35,9 @@ typedef struct cog_engine cog_engine;
 typedef struct cog_engine_config {
     const cog_dataset *train; /* must outlive the engine */
     const char *model;        /* default "mlp:hidden=512x256" */
+    /* A loss of your own instead of `model`, NULL without; its n_blocks is that of the code's plan
+     * (cog_code_plan). Borrowed: it must outlive the engine. */
+    const cog_model *custom_model;
     const char *device;       /* default "cpu" */
     const char *transport;    /* default "sim" */
     const char *code;         /* default "lwpd:weight=2,wait=6" */
