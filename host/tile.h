@@ -2,7 +2,7 @@
  *
  * A tile is at most COG_TILE entries; its trial is computed once into a buffer of the caller,
  * looked at there as often as needed, and leaves as payload and residual. The buffer is read in
- * full rows of COG_TILE_COLUMNS: whoever fills it pads the last row with zeros.
+ * full rows of COG_TILE_ROW: whoever fills it pads the last row with zeros.
  *
  * A NaN in a trial is replaced by the one of bits 0x7fc00000, so that payloads do not depend on
  * which NaN a processor makes up. Magnitudes are the bits of |x| compared as integers: infinity
@@ -13,9 +13,12 @@
 #ifndef COG_HOST_TILE_H
 #define COG_HOST_TILE_H
 
+#include <string.h>
+
 #include "compress.h"
 
-enum { COG_TILE = 4096, COG_TILE_COLUMNS = 256, COG_TILE_WORDS = COG_TILE / 64 };
+enum { COG_TILE_MAXIMA = 256, COG_TILE_LANES = 256 };
+enum { COG_TILE = 4096, COG_TILE_ROW = 256, COG_TILE_WORDS = COG_TILE / 64 };
 
 /* Sum of magnitudes and number of zeros. */
 typedef struct cog_magnitude {
@@ -26,10 +29,16 @@ typedef struct cog_magnitude {
 typedef struct cog_tile_ops {
     const char *name; /* of the instruction set */
 
-    /* trial[i] of entries first .. first+count, padded; column (may be NULL) [COG_TILE_COLUMNS]:
-     * the largest |trial| of every column, j = i mod COG_TILE_COLUMNS. */
-    void (*combine)(int n_terms, const cog_term *terms, int64_t first, int count, float *trial,
-                    float *column);
+    /* trial[i] of entries first .. first+count, padded. It may be one of the terms at `first`, when
+     * count is whole rows. */
+    void (*combine)(int n_terms, const cog_term *terms, int64_t first, int count, float *trial);
+    /* And the largest |trial| of each of COG_TILE_MAXIMA sixteens of the tile, 0 for none; which
+     * sixteens does not matter. */
+    void (*combine_max)(int n_terms, const cog_term *terms, int64_t first, int count, float *trial,
+                        float *most);
+    /* And its magnitude, as below. */
+    cog_magnitude (*combine_sum)(int n_terms, const cog_term *terms, int64_t first, int count,
+                                 float *trial);
     /* to[i] = from[i], past the caches when `stream`; `to` is then 64-byte aligned. */
     void (*put)(float *to, const float *from, int count, bool stream);
     /* To be called once after the last put, before another thread may read. */
@@ -44,9 +53,10 @@ typedef struct cog_tile_ops {
 
     /* Of a padded segment; the order of the sum is told in sign.c. */
     cog_magnitude (*magnitude)(const float *trial, int count);
-    /* Signs and zeros of a padded segment, whole words, and residual = trial - decoded. */
-    void (*split)(const float *trial, int count, float scale, float *residual, bool stream,
-                  uint32_t *negative, uint32_t *zero);
+    /* Signs and zeros of a padded segment, whole words, and residual = trial - decoded; any_zero
+     * tells whether it has zeros. */
+    void (*split)(const float *trial, int count, float scale, bool any_zero, float *residual,
+                  bool stream, uint32_t *negative, uint32_t *zero);
     /* y[i] += weight * (+-scale, or 0 where zero [may be NULL] has a bit) */
     void (*add_signs)(const uint32_t *negative, const uint32_t *zero, float scale, float weight,
                       int count, float *y);
@@ -72,7 +82,19 @@ bool cog_tile_streams(const cog_quantizer *q, int n_terms, const cog_term *terms
                       const float *residual);
 
 /* Round to nearest even, but no number becomes infinite: it stops at the largest bf16. */
-uint16_t cog_bf16(float x);
-float cog_bf16_value(uint16_t x);
+static inline uint16_t cog_bf16(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof(bits));
+    const uint32_t magnitude = bits & 0x7fffffffu;
+    if (magnitude > 0x7f7f7fffu && magnitude < 0x7f800000u) return (bits >> 16 & 0x8000u) | 0x7f7fu;
+    return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
+}
+
+static inline float cog_bf16_value(uint16_t x) {
+    const uint32_t bits = (uint32_t)x << 16;
+    float value;
+    memcpy(&value, &bits, sizeof(value));
+    return value;
+}
 
 #endif

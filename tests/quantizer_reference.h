@@ -142,7 +142,7 @@ static inline void ref_topk(const ref_format *f, int64_t n, ref_message *m) {
 /* Sum of magnitudes of at most 4096 entries in the documented order; factor for large ones. */
 static inline float ref_lane_sum(const float *x, int64_t n, float factor) {
     float lane[256] = {0};
-    for (int64_t i = 0; i < n; i++) lane[i % 256] += fabsf(x[i]) * factor;
+    for (int64_t i = 0; i < n; i++) lane[64 * (i / 1024) + i % 64] += fabsf(x[i]) * factor;
     for (int half = 128; half > 0; half /= 2)
         for (int j = 0; j < half; j++) lane[j] += lane[j + half];
     return lane[0];
@@ -256,12 +256,13 @@ enum {
     IN_ZEROS,
     IN_BROKEN,
     IN_HUGE,
+    IN_FEW_VALUES,
     N_INPUTS
 };
 
 static const char *const ref_input_name[N_INPUTS] = {
     "normal",   "Laplace", "all equal",        "one exponent", "sorted",
-    "denormal", "zeros",   "infinity and NaN", "huge"};
+    "denormal", "zeros",   "infinity and NaN", "huge",         "few values"};
 
 static inline float ref_draw(int input, int64_t i, int64_t n, cog_rng *rng) {
     const float normal = (float)cog_rng_normal(rng);
@@ -277,6 +278,8 @@ static inline float ref_draw(int input, int64_t i, int64_t n, cog_rng *rng) {
     case IN_BROKEN:
         return word % 97 == 0 ? ref_float(0xffc12345) : word % 89 == 0 ? sign * INFINITY : normal;
     case IN_HUGE: return sign * ref_float(0x7f000000 | (word & 0x7fffff));
+    /* most tie at 2, a few are above: the cut goes through the ties */
+    case IN_FEW_VALUES: return sign * (word % 997 == 0 ? 3.0f : word % 3 == 0 ? 2.0f : 1.0f);
     default: return normal;
     }
 }

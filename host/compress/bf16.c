@@ -43,7 +43,7 @@ static cog_status pack(const cog_quantizer *q, cog_device *device, int n_terms,
     _Alignas(64) float trial[COG_TILE];
     for (int64_t first = 0; first < q->n; first += COG_TILE) {
         const int count = (int)(q->n - first < COG_TILE ? q->n - first : COG_TILE);
-        q->tile_ops->combine(n_terms, terms, first, count, trial, NULL);
+        q->tile_ops->combine(n_terms, terms, first, count, trial);
         q->tile_ops->narrow(trial, count, out + first, residual + first);
     }
     if (q->n % 2 != 0) out[q->n] = 0;

@@ -41,8 +41,9 @@ static cog_status pack(const cog_quantizer *q, cog_device *device, int n_terms,
     _Alignas(64) float trial[COG_TILE];
     for (int64_t first = 0; first < q->n; first += COG_TILE) {
         const int count = (int)(q->n - first < COG_TILE ? q->n - first : COG_TILE);
-        q->tile_ops->combine(n_terms, terms, first, count, trial, NULL);
-        q->tile_ops->put(out + first, trial, count, false);
+        float *to = count % COG_TILE_ROW == 0 ? out + first : trial; /* whole rows are written */
+        q->tile_ops->combine(n_terms, terms, first, count, to);
+        if (to == trial) q->tile_ops->put(out + first, trial, count, false);
         q->tile_ops->put(residual + first, nothing, count, stream);
     }
     q->tile_ops->fence();

@@ -6,14 +6,6 @@
  */
 #include "select.h"
 
-#include <string.h>
-
-uint32_t cog_magnitude_bits(float x) {
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof(bits));
-    return bits & 0x7fffffffu;
-}
-
 /* Invariant: at least k reach `low`, and `above` < k reach high + 1. Ends early at a bound that k
  * to k + slack reach; *reached is their number, or -1 when the bisection ran to its end. */
 static uint32_t bisect(const cog_tile_ops *ops, const float *x, int64_t n, int64_t k, int64_t slack,

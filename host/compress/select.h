@@ -2,6 +2,8 @@
 #ifndef COG_HOST_COMPRESS_SELECT_H
 #define COG_HOST_COMPRESS_SELECT_H
 
+#include <string.h>
+
 #include "tile.h"
 
 /* Kept are all magnitudes above `bound` and the first n_equal of those that equal it. */
@@ -21,7 +23,10 @@ uint32_t cog_select_bound(const cog_tile_ops *ops, const float *x, int64_t n, in
  * keep; cut->n_equal is used up. Returns how many remain. */
 int cog_select_thin(const float *x, cog_cut *cut, uint64_t *marks);
 
-/* As a magnitude. */
-uint32_t cog_magnitude_bits(float x);
+static inline uint32_t cog_magnitude_bits(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof(bits));
+    return bits & 0x7fffffffu;
+}
 
 #endif

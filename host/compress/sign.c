@@ -16,11 +16,11 @@
  *     uint32 zero[ceil(n / 32)]        the entries that are exactly zero; only when there are any
  * Bits of zero entries in `negative`, and bits past n, are 0.
  *
- * Order of sums. A segment is a group, or with one scale a tile of 4096. Within it 256 float lanes,
- * lane j adding |x[j]|, |x[j + 256]|, .. in turn; then lanes 0..127 take lanes 128..255, and so on
- * by halves. If that is infinite it is done again with |x| * 2^-64, the result scaled back in
- * double. With one scale, 64 double lanes add the tiles' sums, lane j tiles j, j + 64, .., then by
- * halves. The mean is a division in double, rounded to float.
+ * Order of sums. A segment is a group, or with one scale a tile of 4096. Its entry i is added to
+ * float lane 64 (i / 1024) + i % 64 of 256, in the order of i; then lanes 0..127 take lanes
+ * 128..255, and so on by halves. If that is infinite it is done again with |x| * 2^-64, the result
+ * scaled back in double. With one scale, 64 double lanes add the tiles' sums, lane j tiles j,
+ * j + 64, .., then by halves. The mean is a division in double, rounded to float.
  *
  * An infinity or NaN makes the scale of its group so, and the group's residual 0.
  *
@@ -40,7 +40,7 @@ enum { HAS_ZEROS = 1 };
 static cog_status configure(cog_quantizer *q, cog_spec *spec) {
     static const char *const scales[] = {"tensor", "group", NULL};
     COG_TRY(cog_spec_choice(spec, "scale", scales, &q->kind));
-    COG_TRY(cog_spec_int(spec, "group", COG_TILE, COG_TILE_COLUMNS, COG_TILE, &q->tile));
+    COG_TRY(cog_spec_int(spec, "group", COG_TILE, COG_TILE_ROW, COG_TILE, &q->tile));
     COG_CHECK((q->tile & (q->tile - 1)) == 0, COG_ERR_SPEC,
               "'group' of 'sign' must be a power of two, is %lld", (long long)q->tile);
     q->kept = q->n;
@@ -140,6 +140,15 @@ static int tile_count(const cog_quantizer *q, int64_t first) {
     return (int)(q->n - first < COG_TILE ? q->n - first : COG_TILE);
 }
 
+static void write_group(const cog_quantizer *q, const float *trial, int64_t at, int count,
+                        cog_magnitude size, float *residual, bool stream, sheet *out) {
+    const float scale = mean_of(size.sum, count - size.n_zeros);
+    out->scale[at / q->tile] = scale;
+    out->n_zeros += size.n_zeros;
+    q->tile_ops->split(trial, count, scale, size.n_zeros > 0, residual + at, stream,
+                       out->negative + at / 32, out->zero + at / 32);
+}
+
 static void pack_groups(const cog_quantizer *q, int n_terms, const cog_term *terms, float *residual,
                         sheet *out) {
     const cog_tile_ops *ops = q->tile_ops;
@@ -147,16 +156,16 @@ static void pack_groups(const cog_quantizer *q, int n_terms, const cog_term *ter
     _Alignas(64) float trial[COG_TILE];
     for (int64_t first = 0; first < q->n; first += COG_TILE) {
         const int count = tile_count(q, first);
-        ops->combine(n_terms, terms, first, count, trial, NULL);
+        if (q->tile == COG_TILE) {
+            const cog_magnitude size = ops->combine_sum(n_terms, terms, first, count, trial);
+            write_group(q, trial, first, count, size, residual, stream, out);
+            continue;
+        }
+        ops->combine(n_terms, terms, first, count, trial);
         for (int i = 0; i < count; i += (int)q->tile) {
-            const int64_t at = first + i;
             const int part = count - i < q->tile ? count - i : (int)q->tile;
-            const cog_magnitude size = ops->magnitude(trial + i, part);
-            const float scale = mean_of(size.sum, part - size.n_zeros);
-            out->scale[at / q->tile] = scale;
-            out->n_zeros += size.n_zeros;
-            ops->split(trial + i, part, scale, residual + at, stream, out->negative + at / 32,
-                       out->zero + at / 32);
+            write_group(q, trial + i, first + i, part, ops->magnitude(trial + i, part), residual,
+                        stream, out);
         }
     }
     ops->fence();
@@ -171,8 +180,7 @@ static float combine_all(const cog_quantizer *q, int n_terms, const cog_term *te
     double lane[SUM_LANES] = {0};
     for (int64_t first = 0; first < q->n; first += COG_TILE) {
         const int count = tile_count(q, first);
-        ops->combine(n_terms, terms, first, count, trial, NULL);
-        const cog_magnitude size = ops->magnitude(trial, count);
+        const cog_magnitude size = ops->combine_sum(n_terms, terms, first, count, trial);
         lane[first / COG_TILE % SUM_LANES] += size.sum;
         *n_zeros += size.n_zeros;
         ops->put(residual + first, trial, count, stream);
@@ -193,8 +201,8 @@ static void pack_tensor(const cog_quantizer *q, int n_terms, const cog_term *ter
         const int count = tile_count(q, first);
         const float *trial = residual + first;
         if (count < COG_TILE) trial = memcpy(last, trial, (size_t)count * sizeof(*trial));
-        q->tile_ops->split(trial, count, scale, residual + first, false, out->negative + first / 32,
-                           out->zero + first / 32);
+        q->tile_ops->split(trial, count, scale, out->n_zeros > 0, residual + first, false,
+                           out->negative + first / 32, out->zero + first / 32);
     }
 }
 

@@ -1,8 +1,6 @@
 /* tile.c - which loops this processor can run. */
 #include "tile.h"
 
-#include <string.h>
-
 extern const cog_tile_ops cog_tile_plain;
 
 #if defined(__x86_64__)
@@ -37,19 +35,4 @@ bool cog_tile_streams(const cog_quantizer *q, int n_terms, const cog_term *terms
     for (int t = 0; t < n_terms; t++)
         if (terms[t].x == residual) return false;
     return true;
-}
-
-uint16_t cog_bf16(float x) {
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof(bits));
-    const uint32_t magnitude = bits & 0x7fffffffu;
-    if (magnitude > 0x7f7f7fffu && magnitude < 0x7f800000u) return (bits >> 16 & 0x8000u) | 0x7f7fu;
-    return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
-}
-
-float cog_bf16_value(uint16_t x) {
-    const uint32_t bits = (uint32_t)x << 16;
-    float value;
-    memcpy(&value, &bits, sizeof(value));
-    return value;
 }

@@ -31,7 +31,7 @@
  * exactly. State: uint32 threshold, 0 for none.
  *
  * Traffic, bytes an entry with L terms (feedback one of them): chunk and threshold 4L + 4 + 6 m/n,
- * global 4L + 8 + 6 m/n and 1/2 for the maxima of the tiles' columns.
+ * global 4L + 8 + 6 m/n and 1/2 for the maxima.
  */
 #include "topk.h"
 
@@ -39,8 +39,6 @@
 #include <string.h>
 
 #include "check.h"
-
-enum { RUN = 64 }; /* tiles between two bases */
 
 /* A ratio such as 0.07 is not exact: without the correction 7 % of 100 would be 8 entries. */
 int64_t cog_topk_share(const cog_quantizer *q, int64_t i) {
@@ -76,7 +74,7 @@ static cog_status configure(cog_quantizer *q, cog_spec *spec) {
     COG_TRY(cog_spec_real(spec, "ratio", 0.01, 1e-9, 1, &q->ratio));
     COG_TRY(cog_spec_choice(spec, "kind", kinds, &q->kind));
     COG_TRY(cog_spec_choice(spec, "values", values, &value));
-    COG_TRY(cog_spec_int(spec, "tile", COG_TILE, COG_TILE_COLUMNS, COG_TILE, &q->tile));
+    COG_TRY(cog_spec_int(spec, "tile", COG_TILE, COG_TILE_ROW, COG_TILE, &q->tile));
     COG_CHECK((q->tile & (q->tile - 1)) == 0, COG_ERR_SPEC,
               "'tile' of 'topk' must be a power of two, is %lld", (long long)q->tile);
     q->bf16_values = value == 1;
@@ -95,7 +93,7 @@ cog_topk_layout cog_topk_lay_out(const cog_quantizer *q, int64_t m) {
     cog_topk_layout at = {0};
     if (q->kind != TOPK_CHUNK) {
         at.base = 4;
-        at.count = at.base + 4 * (size_t)((n_tiles + RUN - 1) / RUN);
+        at.count = at.base + 4 * (size_t)((n_tiles + TOPK_RUN - 1) / TOPK_RUN);
         at.value = at.count + padded(2 * n_tiles);
     }
     at.offset = at.value + padded(m * (q->bf16_values ? 2 : 4));
@@ -137,8 +135,8 @@ static int64_t find_tile(const cog_quantizer *q, const void *payload, const cog_
         *n = cog_topk_chunk_start(q, t + 1) - start;
         return start;
     }
-    int64_t start = word_at(payload, at->base + 4 * (size_t)(t / RUN));
-    for (int64_t before = t / RUN * RUN; before < t; before++)
+    int64_t start = word_at(payload, at->base + 4 * (size_t)(t / TOPK_RUN));
+    for (int64_t before = t / TOPK_RUN * TOPK_RUN; before < t; before++)
         start += half_at(payload, at->count + 2 * (size_t)before);
     *n = half_at(payload, at->count + 2 * (size_t)t);
     return start;
@@ -156,10 +154,10 @@ static cog_status check_table(const cog_quantizer *q, const void *payload,
     const int64_t n_tiles = cog_topk_n_tiles(q);
     int64_t start = 0;
     for (int64_t t = 0; t < n_tiles; t++) {
-        if (t % RUN == 0)
-            COG_CHECK(word_at(payload, at->base + 4 * (size_t)(t / RUN)) == start, COG_ERR_FORMAT,
-                      "base %lld of a top-k payload is not the sum of the counts",
-                      (long long)(t / RUN));
+        if (t % TOPK_RUN == 0)
+            COG_CHECK(word_at(payload, at->base + 4 * (size_t)(t / TOPK_RUN)) == start,
+                      COG_ERR_FORMAT, "base %lld of a top-k payload is not the sum of the counts",
+                      (long long)(t / TOPK_RUN));
         const int64_t count = half_at(payload, at->count + 2 * (size_t)t);
         COG_CHECK(count <= cog_topk_tile_count(q, t), COG_ERR_FORMAT,
                   "tile %lld of a top-k payload has %lld entries of %d", (long long)t,

@@ -23,6 +23,13 @@ typedef struct cog_topk_layout {
 
 cog_topk_layout cog_topk_lay_out(const cog_quantizer *q, int64_t m);
 
+enum { TOPK_RUN = 64 }; /* tiles between two bases */
+
+/* The k largest of the message. Returns the smallest magnitude sent, UINT32_MAX without any. */
+uint32_t cog_topk_pack_exactly(const cog_quantizer *q, int64_t k, int n_terms,
+                               const cog_term *terms, float *residual, void *scratch,
+                               void *payload);
+
 size_t cog_topk_scratch_bytes(const cog_quantizer *q);
 
 cog_status cog_topk_pack(const cog_quantizer *q, cog_device *device, int n_terms,
