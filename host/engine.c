@@ -108,7 +108,9 @@ static cog_status create_server(cog_engine *e) {
     COG_TRY(check_amplification(e, q));
     COG_TRY(cog_replica_open(c->optimizer, q, e->device, e->code->plan.n_blocks, &e->replica));
     COG_TRY(set_initial_params(e));
-    COG_TRY(cog_downlink_open(c->downlink, e->replica, e->device,
+    /* The workers of an all-reduce get parameters only when they are set from outside. */
+    const char *downlink = e->code->ops->role == COG_ROLE_ALLREDUCE ? "fp32" : c->downlink;
+    COG_TRY(cog_downlink_open(downlink, e->replica, e->device,
                               (size_t)e->code->wait_for * q->ops->payload_bytes(q), &e->downlink));
     e->server.replica = e->replica;
     e->server.downlink = e->downlink;

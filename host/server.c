@@ -169,12 +169,16 @@ cog_status cog_server_round(cog_server *s) {
 /* ---------------------------------------------------------------- all-reduce */
 
 static cog_status grant(cog_server *s, int64_t until) {
-    const float *params = cog_replica_params(s->replica);
-    const size_t bytes = (size_t)cog_replica_n_params(s->replica) * sizeof(float);
     for (int w = 0; w < s->transport->n_workers; w++) {
+        cog_downlink_mode mode = COG_DOWNLINK_FP32;
+        const void *payload = NULL;
+        size_t bytes = 0;
+        if (s->version[w] < 0)
+            COG_TRY(cog_downlink_encode(s->downlink, -1, &mode, &payload, &bytes));
         cog_frame_header header = cog_frame_make(COG_FRAME_RUN, 0, until);
-        header.bytes = s->version[w] < 0 ? bytes : 0;
-        COG_TRY(s->transport->ops->send(s->transport, 0, w + 1, &header, params));
+        header.mode = (uint16_t)mode;
+        header.bytes = bytes;
+        COG_TRY(s->transport->ops->send(s->transport, 0, w + 1, &header, payload));
         s->version[w] = until;
         s->awaited[w] = 1;
     }

@@ -286,14 +286,13 @@ static cog_status end_reduced_round(cog_worker *w) {
 
 /* A RUN frame may bring parameters that were set from outside. */
 static cog_status begin_run(cog_worker *w, const cog_frame *frame) {
-    const size_t bytes = (size_t)w->job->model->n_params * sizeof(float);
-    if (frame->header.bytes > 0) {
-        COG_CHECK(frame->header.bytes == bytes, COG_ERR_FORMAT, "parameters of %llu bytes",
-                  (unsigned long long)frame->header.bytes);
-        COG_TRY(w->device->ops->upload(w->device, cog_replica_params(w->replica), frame->payload,
-                                       bytes));
-    }
-    w->run_until = frame->header.round;
+    const cog_frame_header *h = &frame->header;
+    if (h->bytes > 0)
+        COG_TRY(cog_downlink_apply(w->replica, w->device, cog_channel_quantizer(w->channel[0]),
+                                   w->job->code->plan.n_messages, &w->update,
+                                   (cog_downlink_mode)h->mode, -1, h->round, frame->payload,
+                                   h->bytes));
+    w->run_until = h->round;
     return w->version < w->run_until ? begin_reduced_round(w) : report_done(w);
 }
 
