@@ -22,7 +22,7 @@ typedef struct cog_kernel_terms {
     int32_t n_terms;
 } cog_kernel_terms;
 
-/* ---- vector.cu; meaning: devices/cpu.c ------------------------------------------------------ */
+/* ---- vector.cu; meaning: devices/cpu.c ------------------------------------------------------- */
 
 /* y = value */
 int cog_cuda_fill(void *stream, float value, float *y, int64_t n);

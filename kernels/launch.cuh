@@ -57,7 +57,7 @@ static inline unsigned cog_grid(int64_t n_items) {
 __device__ inline int64_t cog_first() { return (int64_t)blockIdx.x * blockDim.x + threadIdx.x; }
 __device__ inline int64_t cog_stride() { return (int64_t)gridDim.x * blockDim.x; }
 
-/* ---- vectors of any alignment -------------------------------------------------------------- */
+/* ---- vectors of any alignment ---------------------------------------------------------------- */
 
 /* [0, head) one by one, n_groups groups of 4 entries, the rest one by one. */
 struct cog_groups {
@@ -96,7 +96,7 @@ __device__ inline void cog_each(int64_t n, cog_groups groups, Group group, Singl
 __device__ inline float4 cog_load4(const float *p) { return *reinterpret_cast<const float4 *>(p); }
 __device__ inline void cog_store4(float *p, float4 v) { *reinterpret_cast<float4 *>(p) = v; }
 
-/* ---- reductions in a fixed order ------------------------------------------------------------ */
+/* ---- reductions in a fixed order ------------------------------------------------------------- */
 
 struct cog_sum {
     template <class T> __device__ T operator()(T a, T b) const { return a + b; }

@@ -17,7 +17,7 @@ __global__ void fill_kernel(float value, float *y, int64_t n, cog_groups groups)
         [=](int64_t i) { y[i] = value; });
 }
 
-/* ---- axpby ---------------------------------------------------------------------------------- */
+/* ---- axpby ----------------------------------------------------------------------------------- */
 
 __device__ inline float4 times(float a, float4 x) {
     return make_float4(__fmul_rn(a, x.x), __fmul_rn(a, x.y), __fmul_rn(a, x.z), __fmul_rn(a, x.w));
@@ -45,7 +45,7 @@ __global__ void axpby_kernel(float a, const float *x, float b, float *y, int64_t
         [=](int64_t i) { y[i] = __fadd_rn(__fmul_rn(a, x[i]), __fmul_rn(b, y[i])); });
 }
 
-/* ---- bf16 ----------------------------------------------------------------------------------- */
+/* ---- bf16 ------------------------------------------------------------------------------------ */
 
 /* The hardware's conversion makes every NaN the same; this one keeps sign and payload. */
 __device__ inline unsigned short bf16_of(float x) {
@@ -79,7 +79,7 @@ __global__ void from_bf16_kernel(const uint16_t *x, float *y, int64_t n, cog_gro
         [=](int64_t i) { y[i] = float_of(x[i]); });
 }
 
-/* ---- combine -------------------------------------------------------------------------------- */
+/* ---- combine --------------------------------------------------------------------------------- */
 
 __device__ inline float4 plus_times(float c, float4 x, float4 sum) {
     return make_float4(fmaf(c, x.x, sum.x), fmaf(c, x.y, sum.y), fmaf(c, x.z, sum.z),
@@ -111,7 +111,7 @@ __global__ void combine_kernel(const __grid_constant__ cog_kernel_terms terms, f
 
 } // namespace
 
-/* --------------------------------------------------------------------------------------------- */
+/* ---------------------------------------------------------------------------------------------- */
 
 extern "C" int cog_cuda_fill(void *stream, float value, float *y, int64_t n) {
     if (n <= 0) return cudaSuccess;
@@ -151,9 +151,14 @@ extern "C" int cog_cuda_combine(void *stream, const cog_kernel_terms *terms, flo
     for (int k = 0; k < terms->n_terms; k++) congruent &= cog_congruent(terms->x[k], out);
     const cog_groups groups = cog_split(out, n, congruent);
     const unsigned grid = cog_grid_of_groups(n, groups);
-    void (*const kernels[])(const cog_kernel_terms, float *, int64_t,
-                            cog_groups) = {combine_kernel<0>, combine_kernel<1>, combine_kernel<2>,
-                                           combine_kernel<3>, combine_kernel<4>};
-    const int which = terms->n_terms <= 4 ? terms->n_terms : 0;
-    return COG_LAUNCH(kernels[which], grid, COG_THREADS, 0, stream, *terms, out, n, groups);
+#define COMBINE(n_terms) \
+    COG_LAUNCH(combine_kernel<n_terms>, grid, COG_THREADS, 0, stream, *terms, out, n, groups)
+    switch (terms->n_terms) {
+    case 1: return COMBINE(1);
+    case 2: return COMBINE(2);
+    case 3: return COMBINE(3);
+    case 4: return COMBINE(4);
+    default: return COMBINE(0);
+    }
+#undef COMBINE
 }

@@ -1,0 +1,134 @@
+/* machine.h - the state of the SIMT executor, shared by its files.
+ *
+ *     memory.cpp    device memory: allocations, red zones, what was written
+ *     access.cpp    every load, store and atomic of a kernel: checks and races
+ *     traffic.cpp   the accesses of a warp as requests: bytes, sectors, banks
+ *     threads.cpp   threads as fibers: launches, barriers, shuffles, the order of everything
+ *     runtime.cpp   the CUDA runtime;  blas.cpp, sparse.cpp: the library calls
+ *
+ * One lock around every call of the interface makes host threads take turns. */
+#ifndef SIMT_MACHINE_H
+#define SIMT_MACHINE_H
+
+#define SIMT_EXECUTOR
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "cuda_runtime.h"
+#include "simt.h"
+
+namespace simt {
+
+constexpr int WARP = 32;
+constexpr int MAX_THREADS = 1024;
+constexpr size_t DEVICE_BYTES = (size_t)8 << 30;
+constexpr size_t STATIC_SHARED_BYTES = 48 << 10;
+constexpr size_t MAX_SHARED_BYTES = 99 << 10; /* what every GPU since sm_80 can opt in to */
+
+struct lock {
+    std::lock_guard<std::recursive_mutex> guard;
+    lock();
+};
+
+/* ---- reports -----------------------------------------------------------------------------------
+ */
+
+/* A sentence; the kernel, block and thread are put before it while one runs. */
+void report(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* The same, and the launch ends here: what follows could not be trusted. */
+[[noreturn]] void fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+uint64_t report_count();
+extern simt_counters counters;
+
+/* ---- memory.cpp ------------------------------------------------------------------------------ */
+
+enum : uint8_t { NOT_ALLOCATED, NEVER_WRITTEN, WRITTEN }; /* state of a byte */
+
+/* Who touched a byte last; see access.cpp. */
+struct touch {
+    uint32_t segment;
+    uint32_t thread : 10, crowd : 2, atomic : 1, warp_epoch : 19;
+};
+struct history {
+    touch writer, reader;
+};
+
+/* Device addresses are [base, base + size), with parallel arrays for bytes and for sectors. */
+struct device_heap {
+    char *base;
+    size_t size;
+    uint8_t *state;   /* [size] */
+    history *touched; /* [size] */
+    uint32_t *loaded; /* [size / 32] launch that loaded the sector last */
+    uint32_t *stored; /* [size / 32] */
+    bool holds(const void *p) const { return (uintptr_t)p - (uintptr_t)base < size; }
+};
+extern device_heap heap;
+
+/* "byte 12 of 40 bytes of device memory" and the like. */
+std::string describe(const void *address);
+void *allocate(size_t bytes, bool on_host); /* NULL when there is no memory */
+bool release(void *memory, bool on_host);
+size_t allocated_bytes();
+bool is_device_memory(const void *memory); /* and not pinned host memory */
+/* For operands of copies and library calls: false, and a report, when the range is not allocated
+ * or, for loads, not written. Stores count as written then. */
+bool may_load(const char *who, const void *memory, size_t bytes);
+bool may_store(const char *who, void *memory, size_t bytes);
+
+/* ---- traffic.cpp ----------------------------------------------------------------------------- */
+
+enum access_kind : uint8_t { LOAD, STORE, ATOMIC };
+enum space : uint8_t { GLOBAL, SHARED };
+
+struct access {
+    uintptr_t site; /* the instruction */
+    uintptr_t address;
+    uint16_t bytes;
+    access_kind kind;
+    simt::space space;
+};
+
+struct thread;
+/* The accesses of n_lanes threads since they were last together become requests. */
+void count_requests(thread *lanes, int n_lanes);
+
+/* ---- threads.cpp ----------------------------------------------------------------------------- */
+
+enum thread_state : uint8_t { NEW, READY, AT_BARRIER, AT_WARP_VERB, ENDED };
+
+struct fiber;
+struct thread {
+    thread_state state;
+    int index;
+    simt::fiber *fiber;
+    std::vector<access> log;
+    /* the barrier or warp verb it waits at */
+    const char *verb;
+    place where;
+    unsigned mask;
+    bool predicate;
+    uint64_t given;
+    uint64_t seen[WARP]; /* what the lanes of the mask gave */
+};
+
+struct run_state {
+    const launch_request *request;
+    thread *current; /* NULL: no kernel runs */
+    uintptr_t stack_low, stack_high;
+    uint32_t launch;                 /* number of this launch */
+    uint32_t segment, block_segment; /* now, and the first of the block; see access.cpp */
+    uint32_t warp_epoch[MAX_THREADS / WARP];
+    uint3 block_index;
+    int n_threads, n_blocks_done;
+};
+extern run_state run;
+
+/* access.cpp's memory of the blocks that ran in this launch. */
+void forget_blocks();
+void begin_block();
+
+} // namespace simt
+
+#endif
