@@ -118,10 +118,10 @@ static touch merged(const touch &before, touch now, bool shared) {
 static void report_race(const access &a, const touch &other, bool other_wrote) {
     const uint3 block = block_of(other.segment).index;
     const char *verb = a.kind == LOAD ? "reads" : a.kind == STORE ? "writes" : "changes";
-    const std::string what = a.space == SHARED ? "shared memory" : describe((void *)a.address);
+    const char *what = a.space == SHARED ? "shared memory" : describe((void *)a.address);
     report("race: it %s %u bytes of %s, which thread %u of block (%u, %u, %u) %s with no barrier "
            "in between",
-           verb, a.bytes, what.c_str(), other.thread, block.x, block.y, block.z,
+           verb, a.bytes, what, other.thread, block.x, block.y, block.z,
            !other_wrote   ? "reads"
            : other.atomic ? "changes"
                           : "writes");
@@ -220,12 +220,12 @@ static void touch_global(const access &a) {
     for (int i = 0; i < a.bytes; i++) {
         if (state[i] == NOT_ALLOCATED)
             fail("out of bounds: it %s %u bytes at %s", a.kind == LOAD ? "reads" : "writes",
-                 a.bytes, describe((char *)a.address + i).c_str());
+                 a.bytes, describe((char *)a.address + i));
         never_written |= state[i] == NEVER_WRITTEN;
         state[i] = WRITTEN; /* or reported now, once */
     }
     if (a.kind != STORE && never_written)
-        report("it reads what was never written: %s", describe((void *)a.address).c_str());
+        report("it reads what was never written: %s", describe((void *)a.address));
     if (a.kind == STORE) fenced = false, blocks.back().released = 0;
     check_race(a, heap.touched + offset);
     run.current->log.push_back(a);
@@ -254,7 +254,7 @@ static void touch_memory(uintptr_t address, size_t bytes, access_kind kind, uint
     }
     if (address % bytes != 0)
         fail("misaligned: it %s %zu bytes at %s", kind == LOAD ? "reads" : "writes", bytes,
-             global ? describe((void *)address).c_str() : "an address that is no multiple of it");
+             global ? describe((void *)address) : "an address that is no multiple of it");
     a.space = global ? GLOBAL : SHARED;
     if (global)
         touch_global(a);
@@ -294,12 +294,12 @@ ANNOUNCE_ALL(write, simt::STORE)
 ANNOUNCE_ALL(unaligned_read, simt::LOAD)
 ANNOUNCE_ALL(unaligned_write, simt::STORE)
 
-extern "C" void __tsan_read_range(void *p, size_t bytes) {
-    if (simt::run.current) simt::touch_range((uintptr_t)p, bytes, simt::LOAD, SITE);
+extern "C" void __tsan_read_range(void *p, long bytes) {
+    if (simt::run.current) simt::touch_range((uintptr_t)p, (size_t)bytes, simt::LOAD, SITE);
 }
-extern "C" void __tsan_write_range(void *p, size_t bytes) {
-    if (simt::run.current) simt::touch_range((uintptr_t)p, bytes, simt::STORE, SITE);
+extern "C" void __tsan_write_range(void *p, long bytes) {
+    if (simt::run.current) simt::touch_range((uintptr_t)p, (size_t)bytes, simt::STORE, SITE);
 }
 extern "C" void __tsan_init() {}
 extern "C" void __tsan_func_entry(void *) {}
-extern "C" void __tsan_func_exit() {}
+extern "C" void __tsan_func_exit(void *) {}

@@ -38,7 +38,8 @@ struct lock {
 void report(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* The same, and the launch ends here: what follows could not be trusted. */
 [[noreturn]] void fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
-uint64_t report_count();
+/* printf into one of a few buffers in turn: an abandoned thread has nothing to free. */
+const char *text(const char *format, ...) __attribute__((format(printf, 1, 2)));
 extern simt_counters counters;
 
 /* ---- memory.cpp ------------------------------------------------------------------------------ */
@@ -67,7 +68,7 @@ struct device_heap {
 extern device_heap heap;
 
 /* "byte 12 of 40 bytes of device memory" and the like. */
-std::string describe(const void *address);
+const char *describe(const void *address);
 void *allocate(size_t bytes, bool on_host); /* NULL when there is no memory */
 bool release(void *memory, bool on_host);
 size_t allocated_bytes();

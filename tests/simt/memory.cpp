@@ -89,31 +89,26 @@ bool is_device_memory(const void *memory) {
     return heap.holds(memory) && it != allocations.end() && !it->second.on_host;
 }
 
-std::string describe(const void *address) {
-    char text[160];
+const char *describe(const void *address) {
     const auto it = at_or_below((uintptr_t)address);
-    if (!heap.holds(address) || it == allocations.end()) {
-        snprintf(text, sizeof(text), "%p, which is no device memory", address);
-        return text;
-    }
+    if (!heap.holds(address) || it == allocations.end())
+        return text("%p, which is no device memory", address);
     const size_t offset = (uintptr_t)address - it->first, bytes = it->second.bytes;
     const auto next = std::next(it);
-    if (offset >= bytes && next != allocations.end() &&
-        next->first - (uintptr_t)address < offset - bytes + 1)
-        snprintf(text, sizeof(text), "%p, %zu bytes before an allocation of %zu bytes", address,
-                 (size_t)(next->first - (uintptr_t)address), next->second.bytes);
-    else if (offset >= bytes)
-        snprintf(text, sizeof(text), "%p, %zu bytes after the end of an allocation of %zu bytes",
-                 address, offset - bytes, bytes);
-    else
-        snprintf(text, sizeof(text), "%p, byte %zu of %s of %zu bytes", address, offset,
-                 it->second.freed ? "a freed allocation" : "an allocation", bytes);
-    return text;
+    const size_t to_next = next != allocations.end() ? next->first - (uintptr_t)address : SIZE_MAX;
+    if (offset < bytes)
+        return text("%p, byte %zu of %s of %zu bytes", address, offset,
+                    it->second.freed ? "a freed allocation" : "an allocation", bytes);
+    if (to_next <= offset - bytes)
+        return text("%p, %zu bytes before an allocation of %zu bytes", address, to_next,
+                    next->second.bytes);
+    return text("%p, %zu bytes after the end of an allocation of %zu bytes", address,
+                offset - bytes, bytes);
 }
 
 static bool in_bounds(const char *who, const char *verb, const void *memory, size_t bytes) {
     if (!heap.holds(memory)) {
-        report("%s %s %s", who, verb, describe(memory).c_str());
+        report("%s %s %s", who, verb, describe(memory));
         return false;
     }
     const size_t offset = (size_t)((const char *)memory - heap.base);
@@ -121,8 +116,7 @@ static bool in_bounds(const char *who, const char *verb, const void *memory, siz
     const void *gap = memchr(heap.state + offset, NOT_ALLOCATED, left);
     if (gap == nullptr && left == bytes) return true;
     const size_t good = gap ? (size_t)((const uint8_t *)gap - heap.state) - offset : left;
-    report("%s %s %zu bytes up to %s", who, verb, bytes,
-           describe((const char *)memory + good).c_str());
+    report("%s %s %zu bytes up to %s", who, verb, bytes, describe((const char *)memory + good));
     return false;
 }
 
@@ -131,8 +125,7 @@ bool may_load(const char *who, const void *memory, size_t bytes) {
     if (!in_bounds(who, "reads", memory, bytes)) return false;
     const size_t good = simt_first_unwritten(memory, bytes);
     if (good < bytes)
-        report("%s reads what was never written: %s", who,
-               describe((const char *)memory + good).c_str());
+        report("%s reads what was never written: %s", who, describe((const char *)memory + good));
     return good == bytes;
 }
 

@@ -52,7 +52,7 @@ static cudaError_t allocate_as(void **memory, size_t bytes, bool on_host) {
 static cudaError_t release_as(void *memory, bool on_host) {
     const lock one_at_a_time;
     if (memory == nullptr || release(memory, on_host)) return cudaSuccess;
-    report("freed, but not allocated so: %s", describe(memory).c_str());
+    report("freed, but not allocated so: %s", describe(memory));
     return done(cudaErrorInvalidValue);
 }
 

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstdarg>
 #include <cstdlib>
+#include <cstring>
 #include <map>
 #include <memory>
 #include <numeric>
@@ -155,24 +156,30 @@ static bool aborted;
 static std::recursive_mutex all_state;
 
 lock::lock() : guard(all_state) {}
-uint64_t report_count() { return n_reports; }
 
-static std::string text_of(const uint3 &v) {
-    return "(" + std::to_string(v.x) + ", " + std::to_string(v.y) + ", " + std::to_string(v.z) +
-           ")";
+const char *text(const char *format, ...) {
+    static char buffers[8][800];
+    static int turn;
+    char *buffer = buffers[turn++ % 8];
+    va_list list;
+    va_start(list, format);
+    vsnprintf(buffer, sizeof(buffers[0]), format, list);
+    va_end(list);
+    return buffer;
 }
+
+static const char *text_of(const uint3 &v) { return text("(%u, %u, %u)", v.x, v.y, v.z); }
 
 static void report_list(const char *format, va_list list) {
     n_reports++;
     if (said[format]++ >= SENTENCES_OF_A_KIND || sentences.size() > MAX_TEXT) return;
-    char text[800];
-    vsnprintf(text, sizeof(text), format, list);
+    char sentence[800];
+    vsnprintf(sentence, sizeof(sentence), format, list);
     if (run.request != nullptr)
-        sentences +=
-            std::string("kernel ") + run.request->kernel + ", block " + text_of(simt_block_index);
-    if (run.current != nullptr) sentences += ", thread " + text_of(simt_thread_index);
+        sentences += text("kernel %s, block %s", run.request->kernel, text_of(simt_block_index));
+    if (run.current != nullptr) sentences += text(", thread %s", text_of(simt_thread_index));
     if (run.request != nullptr) sentences += ": ";
-    sentences += std::string(text) + "\n";
+    sentences += std::string(sentence) + "\n";
 }
 
 void report(const char *format, ...) {
@@ -197,13 +204,10 @@ void trap() { fail("__trap"); }
 
 static int first_of_warp(const thread *t) { return t->index / WARP * WARP; }
 static int lanes_of_warp(int first) { return std::min(WARP, run.n_threads - first); }
-static bool same_place(place a, place b) {
-    return a.line == b.line && std::string(a.file) == b.file;
-}
-static std::string text_of(const thread *t) {
+static bool same_place(place a, place b) { return a.line == b.line && strcmp(a.file, b.file) == 0; }
+static const char *text_of(const thread *t) {
     if (t->state == ENDED) return "ended";
-    return std::string("waits in ") + t->verb + " at " + t->where.file + ":" +
-           std::to_string(t->where.line);
+    return text("waits in %s at %s:%d", t->verb, t->where.file, t->where.line);
 }
 
 static void wait_in(const char *verb, place where, thread_state state) {
@@ -218,8 +222,8 @@ static void release_barrier(thread *last) {
     for (int i = 0; i < run.n_threads; i++) {
         thread *t = &threads[i];
         if (!same_place(t->where, last->where) || t->verb != last->verb)
-            fail("divergent barrier: thread %d %s, thread %d %s", last->index,
-                 text_of(last).c_str(), i, text_of(t).c_str());
+            fail("divergent barrier: thread %d %s, thread %d %s", last->index, text_of(last), i,
+                 text_of(t));
         n_true += t->predicate;
     }
     for (int i = 0; i < run.n_threads; i++) {
@@ -377,8 +381,7 @@ static void report_deadlock() {
         int l = 0;
         while (!named(waits->mask, l) || waits_with(threads[first + l], *waits)) l++;
         report("thread %d %s with the mask %#x, which names lane %d, but that lane %s",
-               waits->index, text_of(waits).c_str(), waits->mask, l,
-               text_of(&threads[first + l]).c_str());
+               waits->index, text_of(waits), waits->mask, l, text_of(&threads[first + l]));
         return;
     }
     waits = std::find_if(threads, threads + run.n_threads,
@@ -386,7 +389,7 @@ static void report_deadlock() {
     const thread *ended = std::find_if(threads, threads + run.n_threads,
                                        [](const thread &t) { return t.state == ENDED; });
     report("a barrier that not all threads reach: thread %d %s, thread %d %s", waits->index,
-           text_of(waits).c_str(), ended->index, text_of(ended).c_str());
+           text_of(waits), ended->index, text_of(ended));
 }
 
 static void start_block(uint32_t number) {
