@@ -86,15 +86,23 @@ static inline unsigned cog_grid_of_groups(int64_t n, cog_groups groups) {
 /* group(i) for the first entry of every group of 4, single(i) for every other entry below n. */
 template <class Group, class Single>
 __device__ inline void cog_each(int64_t n, cog_groups groups, Group group, Single single) {
+#pragma unroll 1 /* loads could not overtake the stores anyway */
     for (int64_t g = cog_first(); g < groups.n_groups; g += cog_stride())
         group(groups.head + 4 * g);
     for (int64_t j = cog_first(); j < n - 4 * groups.n_groups; j += cog_stride())
         single(j < groups.head ? j : j + 4 * groups.n_groups);
 }
 
-/* 4 entries at once; p is aligned to the whole group. */
+/* 4 entries at once; p is aligned to the whole group. The store is spelled, because nvcc takes
+ * plain ones apart now and then, which multiplies the sectors by 4. */
 __device__ inline float4 cog_load4(const float *p) { return *reinterpret_cast<const float4 *>(p); }
-__device__ inline void cog_store4(float *p, float4 v) { *reinterpret_cast<float4 *>(p) = v; }
+__device__ inline ushort4 cog_load4(const uint16_t *p) {
+    return *reinterpret_cast<const ushort4 *>(p);
+}
+__device__ inline void cog_store4(float *p, float4 v) { __stwb(reinterpret_cast<float4 *>(p), v); }
+__device__ inline void cog_store4(uint16_t *p, ushort4 v) {
+    __stwb(reinterpret_cast<ushort4 *>(p), v);
+}
 
 /* ---- reductions in a fixed order ------------------------------------------------------------- */
 

@@ -62,8 +62,7 @@ __global__ void to_bf16_kernel(const float *x, uint16_t *y, int64_t n, cog_group
         n, groups,
         [=](int64_t i) {
             const float4 v = cog_load4(x + i);
-            *reinterpret_cast<ushort4 *>(y + i) =
-                make_ushort4(bf16_of(v.x), bf16_of(v.y), bf16_of(v.z), bf16_of(v.w));
+            cog_store4(y + i, make_ushort4(bf16_of(v.x), bf16_of(v.y), bf16_of(v.z), bf16_of(v.w)));
         },
         [=](int64_t i) { y[i] = bf16_of(x[i]); });
 }
@@ -72,7 +71,7 @@ __global__ void from_bf16_kernel(const uint16_t *x, float *y, int64_t n, cog_gro
     cog_each(
         n, groups,
         [=](int64_t i) {
-            const ushort4 v = *reinterpret_cast<const ushort4 *>(x + i);
+            const ushort4 v = cog_load4(x + i);
             cog_store4(y + i,
                        make_float4(float_of(v.x), float_of(v.y), float_of(v.z), float_of(v.w)));
         },
