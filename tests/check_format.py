@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 FOLDERS = ("include", "host", "kernels", "tests", "bench")
-ENDINGS = (".c", ".h", ".cu", ".cuh")
+ENDINGS = (".c", ".h", ".cpp", ".cu", ".cuh")
 
 
 def formatter():

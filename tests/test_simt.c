@@ -1,6 +1,6 @@
 /* test_simt.c - the SIMT executor finds every planted error, no other, and counts what theory says.
  */
-#include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -65,6 +65,12 @@ Test(simt, every_planted_error_is_reported_in_every_order_of_threads) {
         {"shared_race", 1, 64, 0, 0, "race: it "},
         {"shared_reuse", 1, 64, 0, 0, "race: it "},
         {"warp_race", 1, 64, 0, 0, "race: it "},
+        {"shared_read_by_all", 1, 32, 0, 31, "of shared memory, which thread"},
+        {"shared_read_by_all", 1, 64, 0, 63, "of shared memory, which thread"},
+        {"shared_read_by_all", 1, 64, 0, 0, "of shared memory, which thread"},
+        {"half_warp_alone", 1, 32, 0, 0, "of shared memory, which thread"},
+        {"read_by_all_blocks", 8, 32, 0, 7, "race: it "},
+        {"read_by_all_blocks", 8, 32, 0, 0, "race: it "},
         {"shared_by_two_threads", 1, 64, 0, 0, "of shared memory, which thread"},
         {"shared_uninitialised", 1, 32, 0, 0, "thread (31, 0, 0): it reads byte 0 of 4 bytes of"},
         {"shared_left_over", 2, 32, 0, 0, "block (1, 0, 0), thread"},
@@ -127,6 +133,9 @@ Test(simt, kernels_without_the_error_pass_in_every_order_of_threads) {
         {"global_exchange_right", 1, 64, 0, 0},
         {"same_place_in_all_blocks", 1, 32, 0, 0},
         {"last_block_adds_right", 8, 32, 0, 0},
+        {"half_warp_ends", 1, 32, 0, 0},
+        {"two_reductions", 1, 256, 0, 0},
+        {"half_warp_alone_right", 1, 32, 0, 0},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++)
         for (uint64_t seed = 0; seed < N_SEEDS; seed++) {
@@ -334,6 +343,30 @@ Test(simt, the_last_block_sees_what_all_wrote) {
     }
 }
 
+static void *launch_often(void *failures) {
+    for (int i = 0; i < 50; i++) {
+        const buffers b = make_buffers();
+        float y[96];
+        *(int *)failures += planted("shared_race_right", 1, 96, 0, b.x, b.y, 0) != cudaSuccess;
+        read_back(b.y, 96, y);
+        for (int t = 0; t < 96; t++) *(int *)failures += y[t] != (float)(95 - t);
+        free_buffers(b);
+    }
+    return NULL;
+}
+
+Test(simt, host_threads_take_turns) {
+    enum { THREADS = 4 };
+    pthread_t threads[THREADS];
+    int failures[THREADS] = {0};
+    for (int i = 0; i < THREADS; i++)
+        cr_assert_eq(pthread_create(&threads[i], NULL, launch_often, &failures[i]), 0);
+    for (int i = 0; i < THREADS; i++) {
+        pthread_join(threads[i], NULL);
+        cr_expect_eq(failures[i], 0, "%s", simt_report_text());
+    }
+}
+
 /* ---- counters -------------------------------------------------------------------------------- */
 
 static uint64_t least(uint64_t a, uint64_t b) { return a < b ? a : b; }
@@ -368,6 +401,9 @@ Test(simt, counters_agree_with_theory) {
     cr_expect_eq(c.load_requests, 32);
     cr_expect_eq(c.load_bytes, 4 * 32 * 33 / 2);
     cr_expect_eq(c.load_sectors, 8 * (1 + 2 + 3 + 4), "lanes i ... 31 of row i");
+    c = run("load_triangle_and_row", 1, 32, 0, 0);
+    cr_expect_eq(c.load_requests, 33);
+    cr_expect_eq(c.load_sectors, 80 + 4, "lanes count anew after they met: %lu", c.load_sectors);
     c = run("shared_race_right", 3, 64, 0, 0);
     cr_expect(c.launches == 1 && c.blocks == 3 && c.barriers == 3);
     c = run("last_block_adds_right", 1, 32, 0, 0);

@@ -11,7 +11,9 @@
  *   - in one segment, unless both are atomic, or in one warp with a __syncwarp of it in between;
  *   - in two blocks of one launch, unless both are atomic, or the first block executed
  *     __threadfence and then an atomic on an address on which the second did an atomic later.
- * What several threads read is remembered as a crowd: of one warp, of one block, of many blocks. */
+ * What several threads touched is remembered as a crowd: lanes of one warp, warps, or blocks. Order
+ * between lanes goes by ticks: a warp's clock ticks at every __syncwarp, and a lane knows up to
+ * which tick the accesses of each other lane lie before its own. */
 #include "machine.h"
 
 #include <algorithm>
@@ -24,7 +26,9 @@ namespace simt {
 
 thread_local uint4 cog_shared_memory[MAX_SHARED_BYTES / sizeof(uint4)] asm("cog_shared");
 
-enum crowd : uint32_t { ONE, LANES, WARPS, BLOCKS };
+enum crowd : uint32_t { ONE_WARP, WARPS, BLOCKS };
+
+static void reset_clocks();
 
 /* ---- order between blocks ------------------------------------------------------------------ */
 
@@ -41,10 +45,11 @@ static enum { UNKNOWN, NO, YES } all_handed_over;
 void forget_blocks() { blocks.clear(); }
 
 void begin_block() {
-    blocks.push_back({run.segment, run.block_index, 0});
+    blocks.push_back({run.segment, simt_block_index, 0});
     acquired.clear();
     fenced = false;
     all_handed_over = UNKNOWN;
+    reset_clocks();
 }
 
 void fence() { fenced = true; }
@@ -75,11 +80,47 @@ static bool handed_over_by_all() {
     return all_handed_over == YES;
 }
 
+/* ---- order between lanes --------------------------------------------------------------------- */
+
+struct warp_clock {
+    uint32_t tick;
+    uint32_t known[WARP][WARP]; /* [lane][other] */
+};
+static warp_clock clocks[MAX_THREADS / WARP];
+
+static void reset_clocks() {
+    for (int w = 0; w * WARP < run.n_threads; w++) {
+        memset(clocks[w].known, 0, sizeof(clocks[w].known));
+        clocks[w].tick = 1;
+    }
+}
+
+void order_lanes(int warp, unsigned mask) {
+    warp_clock &clock = clocks[warp];
+    uint32_t all[WARP];
+    for (int other = 0; other < WARP; other++) {
+        all[other] = mask >> other & 1u ? clock.tick : 0;
+        for (int l = 0; l < WARP; l++)
+            if (mask >> l & 1u) all[other] = std::max(all[other], clock.known[l][other]);
+    }
+    for (int l = 0; l < WARP; l++)
+        if (mask >> l & 1u) memcpy(clock.known[l], all, sizeof(all));
+    clock.tick++;
+}
+
+/* Whether all who touched it, but `lane` itself, are known to have done so before. */
+static bool ordered_in_warp(const touch &before, uint32_t lane) {
+    for (uint32_t left = before.lanes & ~(1u << lane); left != 0; left &= left - 1)
+        if (clocks[before.warp].known[lane][__builtin_ctz(left)] < before.tick) return false;
+    return true;
+}
+
 /* ---- races ----------------------------------------------------------------------------------- */
 
 static touch me(bool atomic) {
-    const uint32_t thread = (uint32_t)run.current->index;
-    return {run.segment, thread, ONE, atomic, run.warp_epoch[thread / WARP]};
+    const uint32_t warp = (uint32_t)run.current->index / WARP;
+    const uint32_t lane = (uint32_t)run.current->index % WARP;
+    return {run.segment, warp, lane, ONE_WARP, atomic, clocks[warp].tick, 1u << lane};
 }
 
 static bool of_this_launch(const touch &t) {
@@ -92,26 +133,20 @@ static bool ordered(const touch &before, const touch &now, bool shared) {
     if (before.crowd == BLOCKS) return handed_over_by_all();
     if (before.segment < run.block_segment) return shared || handed_over(block_of(before.segment));
     if (before.segment < now.segment) return true;
-    if (before.crowd == ONE && before.thread == now.thread) return true;
-    const bool same_warp = before.thread / WARP == now.thread / WARP;
-    return before.crowd <= LANES && same_warp && before.warp_epoch < now.warp_epoch;
+    return before.crowd == ONE_WARP && before.warp == now.warp && ordered_in_warp(before, now.lane);
 }
 
-/* The memory of `before` and `now` together; `shared` memory knows no other block. */
+/* The memory of `before` and `now` together; shared memory knows no other block. */
 static touch merged(const touch &before, touch now, bool shared) {
     if (!of_this_launch(before)) return now;
-    if (before.segment < run.block_segment) {
-        now.crowd = shared ? ONE : BLOCKS;
-    } else if (before.crowd == BLOCKS) {
+    if (before.segment < run.block_segment)
+        now.crowd = shared ? ONE_WARP : BLOCKS;
+    else if (before.crowd == BLOCKS)
         now.crowd = BLOCKS;
-    } else if (before.segment == now.segment) {
-        const bool same_warp = before.thread / WARP == now.thread / WARP;
-        const bool later = same_warp && before.warp_epoch < now.warp_epoch;
-        if (!same_warp || before.crowd == WARPS)
-            now.crowd = WARPS;
-        else if (!later && (before.crowd == LANES || before.thread != now.thread))
-            now.crowd = LANES;
-    }
+    else if (before.segment == now.segment && (before.crowd == WARPS || before.warp != now.warp))
+        now.crowd = WARPS;
+    else if (before.segment == now.segment && !ordered_in_warp(before, now.lane))
+        now.lanes |= before.lanes;
     return now;
 }
 
@@ -121,7 +156,7 @@ static void report_race(const access &a, const touch &other, bool other_wrote) {
     const char *what = a.space == SHARED ? "shared memory" : describe((void *)a.address);
     report("race: it %s %u bytes of %s, which thread %u of block (%u, %u, %u) %s with no barrier "
            "in between",
-           verb, a.bytes, what, other.thread, block.x, block.y, block.z,
+           verb, a.bytes, what, other.warp * WARP + other.lane, block.x, block.y, block.z,
            !other_wrote   ? "reads"
            : other.atomic ? "changes"
                           : "writes");
@@ -279,9 +314,9 @@ static void touch_range(uintptr_t address, size_t bytes, access_kind kind, uintp
 /* ---- what the compiler calls ----------------------------------------------------------------- */
 
 #define SITE (uintptr_t) __builtin_return_address(0)
-#define ANNOUNCE(name, kind, bytes)                                                 \
-    extern "C" void __tsan_##name##bytes(void *p) {                                 \
-        if (simt::run.current) simt::touch_memory((uintptr_t)p, bytes, kind, SITE); \
+#define ANNOUNCE(name, kind, bytes)                                                \
+    extern "C" void __tsan_##name##bytes(void *p) {                                \
+        if (simt::is_running) simt::touch_memory((uintptr_t)p, bytes, kind, SITE); \
     }
 #define ANNOUNCE_ALL(name, kind) \
     ANNOUNCE(name, kind, 1)      \
@@ -295,10 +330,10 @@ ANNOUNCE_ALL(unaligned_read, simt::LOAD)
 ANNOUNCE_ALL(unaligned_write, simt::STORE)
 
 extern "C" void __tsan_read_range(void *p, long bytes) {
-    if (simt::run.current) simt::touch_range((uintptr_t)p, (size_t)bytes, simt::LOAD, SITE);
+    if (simt::is_running) simt::touch_range((uintptr_t)p, (size_t)bytes, simt::LOAD, SITE);
 }
 extern "C" void __tsan_write_range(void *p, long bytes) {
-    if (simt::run.current) simt::touch_range((uintptr_t)p, (size_t)bytes, simt::STORE, SITE);
+    if (simt::is_running) simt::touch_range((uintptr_t)p, (size_t)bytes, simt::STORE, SITE);
 }
 extern "C" void __tsan_init() {}
 extern "C" void __tsan_func_entry(void *) {}

@@ -3,7 +3,9 @@
  *     memory.cpp    device memory: allocations, red zones, what was written
  *     access.cpp    every load, store and atomic of a kernel: checks and races
  *     traffic.cpp   the accesses of a warp as requests: bytes, sectors, banks
- *     threads.cpp   threads as fibers: launches, barriers, shuffles, the order of everything
+ *     threads.cpp   launches, blocks and their threads, barriers, shuffles, the order of everything
+ *     fibers.cpp    switches between threads
+ *     reports.cpp   sentences and counters
  *     runtime.cpp   the CUDA runtime;  blas.cpp, sparse.cpp: the library calls
  *
  * One lock around every call of the interface makes host threads take turns. */
@@ -41,6 +43,8 @@ void report(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* printf into one of a few buffers in turn: an abandoned thread has nothing to free. */
 const char *text(const char *format, ...) __attribute__((format(printf, 1, 2)));
 extern simt_counters counters;
+uint64_t report_count();
+void forget_kinds(); /* of sentences, of which only the first few are kept */
 
 /* ---- memory.cpp ------------------------------------------------------------------------------ */
 
@@ -49,7 +53,8 @@ enum : uint8_t { NOT_ALLOCATED, NEVER_WRITTEN, WRITTEN }; /* state of a byte */
 /* Who touched a byte last; see access.cpp. */
 struct touch {
     uint32_t segment;
-    uint32_t thread : 10, crowd : 2, atomic : 1, warp_epoch : 19;
+    uint32_t warp : 5, lane : 5, crowd : 2, atomic : 1, tick : 19;
+    uint32_t lanes; /* of the warp, all that touched it */
 };
 struct history {
     touch writer, reader;
@@ -95,11 +100,22 @@ struct thread;
 /* The accesses of n_lanes threads since they were last together become requests. */
 void count_requests(thread *lanes, int n_lanes);
 
+/* ---- fibers.cpp ------------------------------------------------------------------------------ */
+
+constexpr size_t STACK_BYTES = 256 << 10;
+
+struct fiber;
+fiber *take_fiber(); /* runs the current thread of `run` when switched to */
+void give_back(fiber *f);
+void give_back_abandoned(fiber *f); /* in the middle of its thread */
+uintptr_t stack_of(const fiber *f);
+void switch_to(fiber *f); /* from the scheduler, until the thread waits */
+void wait();              /* from a thread, until the scheduler switches to it */
+
 /* ---- threads.cpp ----------------------------------------------------------------------------- */
 
 enum thread_state : uint8_t { NEW, READY, AT_BARRIER, AT_WARP_VERB, ENDED };
 
-struct fiber;
 struct thread {
     thread_state state;
     int index;
@@ -120,16 +136,21 @@ struct run_state {
     uintptr_t stack_low, stack_high;
     uint32_t launch;                 /* number of this launch */
     uint32_t segment, block_segment; /* now, and the first of the block; see access.cpp */
-    uint32_t warp_epoch[MAX_THREADS / WARP];
-    uint3 block_index;
-    int n_threads, n_blocks_done;
+    int n_threads;
+    bool aborted;
 };
 extern run_state run;
+extern __thread bool is_running; /* whether it is this thread of the host that runs the kernel */
 
 /* access.cpp's memory of the blocks that ran in this launch. */
 void forget_blocks();
 void begin_block();
+/* The lanes of the mask met in __syncwarp. */
+void order_lanes(int warp, unsigned mask);
 
 } // namespace simt
+
+/* What the kernel sees as threadIdx and so on. */
+extern uint3 simt_thread_index, simt_block_index, simt_block_dim, simt_grid_dim;
 
 #endif

@@ -36,6 +36,15 @@ template <bool SYNC> __global__ void warp_race(float *, float *y, int) {
     y[threadIdx.x] = s[threadIdx.x ^ 1];
 }
 
+/* Everybody reads, thread n writes: it may be the last to read, but it was not the only one. */
+__global__ void shared_read_by_all(float *, float *y, int n) {
+    __shared__ float s;
+    if (threadIdx.x == 0) s = 1;
+    __syncthreads();
+    y[threadIdx.x] = s;
+    if ((int)threadIdx.x == n) s = 2;
+}
+
 __global__ void shared_by_two_threads(float *, float *y, int) {
     __shared__ float s;
     if (threadIdx.x < 2) s = 1;
@@ -152,6 +161,34 @@ __global__ void half_warps(float *, float *y, int) {
         y[lane] = (float)__reduce_add_sync(0xffff0000u, 1u);
 }
 
+/* The lanes that are left are the whole warp. */
+__global__ void half_warp_ends(float *, float *y, int) {
+    __shared__ float s[32];
+    if (threadIdx.x >= 16) return;
+    s[threadIdx.x] = 1;
+    __syncwarp(0x0000ffffu);
+    y[threadIdx.x] = s[15 - threadIdx.x];
+}
+
+/* Half a warp works for itself, with atomics and a crowd of readers. */
+template <bool SYNC> __global__ void half_warp_alone(float *, float *y, int) {
+    __shared__ int count;
+    const int lane = (int)threadIdx.x;
+    if (lane == 0) count = 0;
+    __syncthreads();
+    if (lane >= 16) return;
+    atomicAdd(&count, 1);
+    __syncwarp(0x0000ffffu);
+    y[lane] = (float)count;
+    if (SYNC) __syncwarp(0x0000ffffu);
+    if (lane == 7) count = 0;
+}
+
+__global__ void two_reductions(float *, float *y, int) {
+    const float sum = cog_block_reduce((float)threadIdx.x, 0.0f, cog_sum());
+    y[threadIdx.x] = cog_block_reduce(sum, 0.0f, cog_sum());
+}
+
 /* ---- global memory --------------------------------------------------------------------------- */
 
 __global__ void read_at(float *x, float *y, int n) {
@@ -168,6 +205,13 @@ __global__ void read_misaligned(float *x, float *y, int n) {
 
 __global__ void same_place_in_all_blocks(float *, float *y, int) {
     if (threadIdx.x == 0) y[0] = 1;
+}
+
+/* Block n writes, in any order of blocks before or after some others. */
+__global__ void read_by_all_blocks(float *x, float *y, int n) {
+    if (threadIdx.x > 0) return;
+    y[blockIdx.x] = x[0];
+    if ((int)blockIdx.x == n) x[0] = -1;
 }
 
 __global__ void neighbours_of_other_blocks(float *x, float *y, int) {
@@ -223,6 +267,17 @@ __global__ void load_vectors(float *x, float *y, int) {
 __global__ void load_triangle(float *x, float *y, int) {
     float sum = 0;
     for (unsigned i = 0; i <= threadIdx.x; i++) sum += x[i * 32 + threadIdx.x];
+    y[threadIdx.x] = sum;
+}
+
+/* First like load_triangle, then all lanes together by the same instruction. */
+__global__ void load_triangle_and_row(float *x, float *y, int) {
+    float sum = 0;
+    for (unsigned pass = 0; pass < 2; pass++) {
+        for (unsigned i = 0; i <= (pass == 0 ? threadIdx.x : 0); i++)
+            sum += x[pass * 1024 + i * 32 + threadIdx.x];
+        __syncwarp();
+    }
     y[threadIdx.x] = sum;
 }
 
@@ -287,6 +342,13 @@ const entry entries[] = {
     {"load_from_offset", load_from_offset},
     {"load_vectors", load_vectors},
     {"load_triangle", load_triangle},
+    {"shared_read_by_all", shared_read_by_all},
+    {"half_warp_ends", half_warp_ends},
+    {"two_reductions", two_reductions},
+    {"half_warp_alone", half_warp_alone<false>},
+    {"half_warp_alone_right", half_warp_alone<true>},
+    {"read_by_all_blocks", read_by_all_blocks},
+    {"load_triangle_and_row", load_triangle_and_row},
     {"atomics", atomics},
 };
 

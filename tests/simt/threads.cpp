@@ -6,19 +6,9 @@
 #include "machine.h"
 
 #include <algorithm>
-#include <cstdarg>
 #include <cstdlib>
 #include <cstring>
-#include <map>
-#include <memory>
 #include <numeric>
-#include <sys/mman.h>
-#include <ucontext.h>
-
-#ifdef __SANITIZE_ADDRESS__
-#include <sanitizer/asan_interface.h>
-#include <sanitizer/common_interface_defs.h>
-#endif
 
 /* The kernel's threadIdx and so on, constant for it. */
 uint3 simt_thread_index, simt_block_index, simt_block_dim, simt_grid_dim;
@@ -26,179 +16,30 @@ uint3 simt_thread_index, simt_block_index, simt_block_dim, simt_grid_dim;
 namespace simt {
 
 run_state run;
+__thread bool is_running;
 static thread threads[MAX_THREADS];
 static uint64_t seed = [] {
     const char *text = getenv("COG_SIMT_SEED");
     return text ? strtoull(text, nullptr, 0) : 0;
 }();
 
-/* ---- fibers ---------------------------------------------------------------------------------- */
-
-constexpr size_t STACK_BYTES = 256 << 10;
-
-/* Started by setcontext, then switched by GCC's own jumps: no system call, no machine code here. */
-struct fiber {
-    void *jump[5];
-    ucontext_t start;
-    char *stack;
-    bool fresh;
-};
-static std::vector<std::unique_ptr<fiber>> fibers;
-static std::vector<fiber *> idle;
-static void *scheduler_jump[5];
-
-#ifdef __SANITIZE_ADDRESS__
-static const void *scheduler_stack;
-static size_t scheduler_stack_bytes;
-static void leave(void **fake, const void *stack, size_t bytes) {
-    __sanitizer_start_switch_fiber(fake, stack, bytes);
-}
-static void arrive_at_fiber(void *fake) {
-    __sanitizer_finish_switch_fiber(fake, &scheduler_stack, &scheduler_stack_bytes);
-}
-static void leave_to_scheduler(void **fake) { leave(fake, scheduler_stack, scheduler_stack_bytes); }
-static void arrive_at_scheduler(void *fake) {
-    __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
-}
-static void forget_frames(fiber *f) { __asan_unpoison_memory_region(f->stack, STACK_BYTES); }
-#else
-static void leave(void **, const void *, size_t) {}
-static void arrive_at_fiber(void *) {}
-static void leave_to_scheduler(void **) {}
-static void arrive_at_scheduler(void *) {}
-static void forget_frames(fiber *) {}
-#endif
-
-[[noreturn]] __attribute__((noinline, no_sanitize("address"))) static void jump(void **to) {
-    __builtin_longjmp(to, 1);
-}
-
-/* From a thread back to the scheduler, until that resumes the thread. */
-__attribute__((noinline)) static void wait() {
-    void *fake = nullptr;
-    leave_to_scheduler(&fake);
-    if (__builtin_setjmp(run.current->fiber->jump) == 0) jump(scheduler_jump);
-    arrive_at_fiber(fake);
-}
-
-/* One fiber runs one thread after another. */
-static void fiber_main() {
-    arrive_at_fiber(nullptr);
-    for (;;) {
-        run.request->run(run.request->arguments);
-        run.current->state = ENDED;
-        wait();
-    }
-}
-
-static void prepare(fiber *f) {
-    getcontext(&f->start);
-    f->start.uc_stack.ss_sp = f->stack;
-    f->start.uc_stack.ss_size = STACK_BYTES;
-    makecontext(&f->start, fiber_main, 0);
-    f->fresh = true;
-    forget_frames(f);
-}
-
-static fiber *take_fiber() {
-    if (idle.empty()) {
-        auto f = std::make_unique<fiber>();
-        f->stack = (char *)mmap(nullptr, STACK_BYTES, PROT_READ | PROT_WRITE,
-                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (f->stack == MAP_FAILED) throw std::bad_alloc();
-        mprotect(f->stack, 4096, PROT_NONE); /* a stack too small is seen at once */
-        prepare(f.get());
-        idle.push_back(f.get());
-        fibers.push_back(std::move(f));
-    }
-    fiber *f = idle.back();
-    idle.pop_back();
-    return f;
-}
-
-__attribute__((noinline)) static void switch_to(fiber *f) {
-    void *fake = nullptr;
-    leave(&fake, f->stack, STACK_BYTES);
-    if (__builtin_setjmp(scheduler_jump) == 0) {
-        if (!f->fresh) jump(f->jump);
-        f->fresh = false;
-        setcontext(&f->start);
-    }
-    arrive_at_scheduler(fake);
-}
-
 static void resume(thread *t) {
     if (t->state == NEW) t->fiber = take_fiber();
     t->state = READY;
     const unsigned i = (unsigned)t->index, wide = simt_block_dim.x, high = simt_block_dim.y;
     simt_thread_index = {i % wide, i / wide % high, i / wide / high};
-    run.stack_low = (uintptr_t)t->fiber->stack;
+    run.stack_low = stack_of(t->fiber);
     run.stack_high = run.stack_low + STACK_BYTES;
     run.current = t;
+    is_running = true;
     switch_to(t->fiber);
+    is_running = false;
     run.current = nullptr;
     if (t->state == ENDED) {
-        idle.push_back(t->fiber);
+        give_back(t->fiber);
         t->fiber = nullptr;
     }
 }
-
-/* ---- reports --------------------------------------------------------------------------------- */
-
-constexpr int SENTENCES_OF_A_KIND = 3; /* a launch; the others only count */
-constexpr size_t MAX_TEXT = 16 << 10;
-
-simt_counters counters;
-static uint64_t n_reports;
-static std::string sentences;
-static std::map<const void *, int> said; /* by format, in this launch */
-static bool aborted;
-static std::recursive_mutex all_state;
-
-lock::lock() : guard(all_state) {}
-
-const char *text(const char *format, ...) {
-    static char buffers[8][800];
-    static int turn;
-    char *buffer = buffers[turn++ % 8];
-    va_list list;
-    va_start(list, format);
-    vsnprintf(buffer, sizeof(buffers[0]), format, list);
-    va_end(list);
-    return buffer;
-}
-
-static const char *text_of(const uint3 &v) { return text("(%u, %u, %u)", v.x, v.y, v.z); }
-
-static void report_list(const char *format, va_list list) {
-    n_reports++;
-    if (said[format]++ >= SENTENCES_OF_A_KIND || sentences.size() > MAX_TEXT) return;
-    char sentence[800];
-    vsnprintf(sentence, sizeof(sentence), format, list);
-    if (run.request != nullptr)
-        sentences += text("kernel %s, block %s", run.request->kernel, text_of(simt_block_index));
-    if (run.current != nullptr) sentences += text(", thread %s", text_of(simt_thread_index));
-    if (run.request != nullptr) sentences += ": ";
-    sentences += std::string(sentence) + "\n";
-}
-
-void report(const char *format, ...) {
-    va_list list;
-    va_start(list, format);
-    report_list(format, list);
-    va_end(list);
-}
-
-void fail(const char *format, ...) {
-    va_list list;
-    va_start(list, format);
-    report_list(format, list);
-    va_end(list);
-    aborted = true;
-    for (;;) wait();
-}
-
-void trap() { fail("__trap"); }
 
 /* ---- barriers -------------------------------------------------------------------------------- */
 
@@ -266,8 +107,7 @@ static bool all_arrived(const thread *t, const thread *lanes, int n_lanes) {
     return true;
 }
 
-/* Every lane of the mask gets what all of them gave. When they are all that still run, the warp is
- * together; then __syncwarp orders its memory. */
+/* Every lane of the mask gets what all of them gave. */
 static void deliver(unsigned mask, const char *verb, thread *lanes, int n_lanes) {
     bool whole = true;
     for (int l = 0; l < n_lanes; l++) whole &= named(mask, l) || lanes[l].state == ENDED;
@@ -277,7 +117,7 @@ static void deliver(unsigned mask, const char *verb, thread *lanes, int n_lanes)
         lanes[to].state = READY;
     }
     if (whole) count_requests(lanes, n_lanes);
-    if (whole && verb == warp_barrier_verb) run.warp_epoch[lanes->index / WARP]++;
+    if (verb == warp_barrier_verb) order_lanes(lanes->index / WARP, mask);
 }
 
 static void meet(const char *verb, unsigned mask, uint64_t given, place where) {
@@ -354,17 +194,19 @@ static std::vector<uint32_t> order_of(uint32_t n, uint64_t *random) {
     return order;
 }
 
+void trap() { fail("__trap"); }
+
 static bool can_go_on(const thread &t) { return t.state == NEW || t.state == READY; }
 
 /* Until no lane of the warp can go on; whether any did. */
 static bool run_warp(int first, uint64_t *random) {
     const int n_lanes = lanes_of_warp(first);
     bool any = false;
-    for (bool moved = true; moved && !aborted;) {
+    for (bool moved = true; moved && !run.aborted;) {
         moved = false;
         const std::vector<uint32_t> order = order_of((uint32_t)n_lanes, random);
         for (uint32_t l : order)
-            if (can_go_on(threads[first + (int)l]) && !aborted) {
+            if (can_go_on(threads[first + (int)l]) && !run.aborted) {
                 resume(&threads[first + (int)l]);
                 any = moved = true;
             }
@@ -395,9 +237,7 @@ static void report_deadlock() {
 static void start_block(uint32_t number) {
     const dim3 &grid = run.request->grid;
     simt_block_index = {number % grid.x, number / grid.x % grid.y, number / grid.x / grid.y};
-    run.block_index = simt_block_index;
     run.block_segment = ++run.segment;
-    std::fill(run.warp_epoch, std::end(run.warp_epoch), 0);
     for (int i = 0; i < run.n_threads; i++) {
         threads[i].state = NEW;
         threads[i].index = i;
@@ -410,15 +250,15 @@ static void run_block(uint32_t number, uint64_t *random) {
     start_block(number);
     const uint32_t n_warps = (uint32_t)(run.n_threads + WARP - 1) / WARP;
     bool any = true;
-    while (any && !aborted) {
+    while (any && !run.aborted) {
         any = false;
         for (uint32_t w : order_of(n_warps, random)) any |= run_warp((int)w * WARP, random);
     }
     const bool all_ended = std::all_of(threads, threads + run.n_threads,
                                        [](const thread &t) { return t.state == ENDED; });
-    if (!all_ended && !aborted) {
+    if (!all_ended && !run.aborted) {
         report_deadlock();
-        aborted = true;
+        run.aborted = true;
     }
     for (int first = 0; first < run.n_threads; first += WARP)
         count_requests(&threads[first], lanes_of_warp(first));
@@ -428,8 +268,7 @@ static void run_block(uint32_t number, uint64_t *random) {
 static void abandon_threads() {
     for (int i = 0; i < run.n_threads; i++)
         if (threads[i].fiber != nullptr) {
-            prepare(threads[i].fiber);
-            idle.push_back(threads[i].fiber);
+            give_back_abandoned(threads[i].fiber);
             threads[i].fiber = nullptr;
         }
 }
@@ -445,22 +284,22 @@ static bool is_valid(const launch_request &r) {
 cudaError_t launch(const launch_request &request) {
     const lock one_at_a_time;
     if (!is_valid(request)) return cudaErrorInvalidConfiguration;
-    const uint64_t reports_before = n_reports;
+    const uint64_t before = report_count();
     uint64_t random = seed;
     run.request = &request;
     run.launch++;
     run.n_threads = (int)(request.block.x * request.block.y * request.block.z);
     simt_block_dim = {request.block.x, request.block.y, request.block.z};
     simt_grid_dim = {request.grid.x, request.grid.y, request.grid.z};
-    aborted = false;
-    said.clear();
+    run.aborted = false;
+    forget_kinds();
     forget_blocks();
     counters.launches++;
     for (uint32_t b : order_of(request.grid.x * request.grid.y * request.grid.z, &random))
-        if (!aborted) run_block(b, &random);
+        if (!run.aborted) run_block(b, &random);
     abandon_threads();
     run.request = nullptr;
-    return n_reports == reports_before ? cudaSuccess : cudaErrorLaunchFailure;
+    return report_count() == before ? cudaSuccess : cudaErrorLaunchFailure;
 }
 
 } // namespace simt
@@ -469,29 +308,7 @@ cudaError_t launch(const launch_request &request) {
 
 using namespace simt;
 
-void simt_reset_counters(void) {
-    const lock one_at_a_time;
-    counters = {};
-}
-void simt_read_counters(simt_counters *out) {
-    const lock one_at_a_time;
-    *out = counters;
-}
 void simt_set_seed(uint64_t new_seed) {
     const lock one_at_a_time;
     seed = new_seed;
-}
-uint64_t simt_report_count(void) {
-    const lock one_at_a_time;
-    return n_reports;
-}
-const char *simt_report_text(void) {
-    const lock one_at_a_time;
-    return sentences.c_str();
-}
-void simt_reset_reports(void) {
-    const lock one_at_a_time;
-    n_reports = 0;
-    said.clear();
-    sentences.clear();
 }
