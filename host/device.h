@@ -38,6 +38,7 @@ typedef struct cog_device_ops {
 
     cog_status (*alloc)(cog_device *device, size_t bytes, void **out);
     void (*free)(cog_device *device, void *memory); /* accepts NULL */
+    /* In the order of the queue, and done on return: the host memory may be reused, or read. */
     cog_status (*upload)(cog_device *device, void *to, const void *from_host, size_t bytes);
     cog_status (*download)(cog_device *device, void *to_host, const void *from, size_t bytes);
 

@@ -35,6 +35,35 @@ int cog_cuda_from_bf16(void *stream, const uint16_t *x, float *y, int64_t n);
  * there are none. out may be any x. */
 int cog_cuda_combine(void *stream, const cog_kernel_terms *terms, float *out, int64_t n);
 
+/* ---- mlp.cu; meaning: devices/cpu.c and host/device.h ---------------------------------------- */
+
+enum { COG_KERNEL_COLUMNS = 256 };
+
+/* sum over k < n_terms of coef[k] * d[:, column[k] + c], a parameter of kernels. */
+typedef struct cog_kernel_columns {
+    int64_t column[COG_KERNEL_COLUMNS];
+    float coef[COG_KERNEL_COLUMNS];
+    int32_t n_terms;
+} cog_kernel_columns;
+
+/* z[r, c] += bias of column c, then max(0, .) when relu; n_blocks * group columns. The bias of
+ * column c is bias[c / group * block_len + c % group]. */
+int cog_cuda_bias_relu(void *stream, int64_t rows, int64_t ld, const float *bias, int32_t n_blocks,
+                       int64_t group, int64_t block_len, int relu, float *z);
+/* delta may be z; row_loss and row_correct may be NULL. */
+int cog_cuda_softmax_cross_entropy(void *stream, int64_t rows, int64_t n_classes, int64_t ld,
+                                   const float *z, const float *label, float *delta,
+                                   float *row_loss, float *row_correct);
+int cog_cuda_relu_backward(void *stream, const float *activation, float *delta, int64_t n);
+/* out[r, c] = the sum of the terms, c < group, on top of what out holds when accumulate; products
+ * and sums are rounded one by one, in the order of the terms. */
+int cog_cuda_fold_columns(void *stream, int64_t rows, int64_t group, int64_t ld, const float *d,
+                          const cog_kernel_columns *terms, int accumulate, float *out,
+                          int64_t ld_out);
+/* y[c] = alpha * sum over rows of d[r, c] + beta * y[c], c < cols; y is not read when beta is 0. */
+int cog_cuda_sum_rows(void *stream, int64_t rows, int64_t cols, int64_t ld, float alpha,
+                      const float *d, float beta, float *y);
+
 #ifdef __cplusplus
 }
 #endif

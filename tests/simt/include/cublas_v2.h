@@ -33,15 +33,19 @@ cublasStatus_t cublasSetMathMode(cublasHandle_t handle, cublasMath_t mode);
 cublasStatus_t cublasSetWorkspace(cublasHandle_t handle, void *workspace, size_t bytes);
 const char *cublasGetStatusString(cublasStatus_t status);
 
-cublasStatus_t cublasSgemm(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b,
-                           int m, int n, int k, const float *alpha, const float *a, int lda,
-                           const float *b, int ldb, const float *beta, float *c, int ldc);
-cublasStatus_t cublasSgemmStridedBatched(cublasHandle_t handle, cublasOperation_t op_a,
-                                         cublasOperation_t op_b, int m, int n, int k,
-                                         const float *alpha, const float *a, int lda,
-                                         long long stride_a, const float *b, int ldb,
-                                         long long stride_b, const float *beta, float *c, int ldc,
-                                         long long stride_c, int count);
+#define SIMT_GEMM(suffix, integer)                                                                 \
+    cublasStatus_t cublasSgemm##suffix(                                                            \
+        cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, integer m,          \
+        integer n, integer k, const float *alpha, const float *a, integer lda, const float *b,     \
+        integer ldb, const float *beta, float *c, integer ldc);                                    \
+    cublasStatus_t cublasSgemmStridedBatched##suffix(                                              \
+        cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, integer m,          \
+        integer n, integer k, const float *alpha, const float *a, integer lda, long long stride_a, \
+        const float *b, integer ldb, long long stride_b, const float *beta, float *c, integer ldc, \
+        long long stride_c, integer count);
+SIMT_GEMM(, int)
+SIMT_GEMM(_64, int64_t)
+#undef SIMT_GEMM
 
 #ifdef __cplusplus
 }
