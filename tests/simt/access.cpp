@@ -279,7 +279,7 @@ static bool is_constant(uintptr_t address) {
 
 static void touch_memory(uintptr_t address, size_t bytes, access_kind kind, uintptr_t site) {
     if (address >= run.stack_low && address < run.stack_high) return;
-    access a = {site, address, (uint16_t)bytes, kind, GLOBAL};
+    access a = {site, address, (uint16_t)bytes, kind, GLOBAL, run.current->meetings};
     const bool global = heap.holds((void *)address);
     history *shared = global ? nullptr : shared_history(address);
     if (!global && !shared) {

@@ -94,10 +94,11 @@ struct access {
     uint16_t bytes;
     access_kind kind;
     simt::space space;
+    uint32_t meeting; /* how many verbs of the warp its thread went through before */
 };
 
 struct thread;
-/* The accesses of n_lanes threads since they were last together become requests. */
+/* The accesses of a warp's n_lanes threads since the last call become requests. */
 void count_requests(thread *lanes, int n_lanes);
 
 /* ---- fibers.cpp ------------------------------------------------------------------------------ */
@@ -121,6 +122,7 @@ struct thread {
     int index;
     simt::fiber *fiber;
     std::vector<access> log;
+    uint32_t meetings; /* since the log was empty */
     /* the barrier or warp verb it waits at */
     const char *verb;
     place where;

@@ -45,6 +45,15 @@ __global__ void shared_read_by_all(float *, float *y, int n) {
     if ((int)threadIdx.x == n) s = 2;
 }
 
+/* Thread 0 of both warps reads, thread n of them writes. */
+__global__ void shared_read_by_two_warps(float *, float *y, int n) {
+    __shared__ float s;
+    if (threadIdx.x == 1) s = 1;
+    __syncthreads();
+    if (threadIdx.x % 32 == 0) y[threadIdx.x] = s;
+    if ((int)threadIdx.x == n) s = 2;
+}
+
 __global__ void shared_by_two_threads(float *, float *y, int) {
     __shared__ float s;
     if (threadIdx.x < 2) s = 1;
@@ -246,6 +255,16 @@ template <bool FENCE> __global__ void last_block_adds(float *x, float *y, int) {
     x[0] = 0;
 }
 
+/* What is written after the atomic may not be seen. */
+__global__ void write_after_release(float *x, float *y, int) {
+    if (threadIdx.x > 0) return;
+    x[1 + blockIdx.x] = 1;
+    __threadfence();
+    const bool last = atomicAdd(&x[0], 1.0f) == (float)(gridDim.x - 1);
+    if (!last) x[1 + blockIdx.x] = 2;
+    for (unsigned b = 0; last && b < gridDim.x; b++) y[b] = x[1 + b];
+}
+
 /* Thread i reads entry i * n. */
 __global__ void load_stride(float *x, float *y, int n) {
     const int64_t i = cog_first();
@@ -270,13 +289,14 @@ __global__ void load_triangle(float *x, float *y, int) {
     y[threadIdx.x] = sum;
 }
 
-/* First like load_triangle, then all lanes together by the same instruction. */
-__global__ void load_triangle_and_row(float *x, float *y, int) {
+/* First like load_triangle, then all lanes together by the same instruction; only n lanes. */
+__global__ void load_triangle_and_row(float *x, float *y, int n) {
     float sum = 0;
+    if ((int)threadIdx.x >= n) return;
     for (unsigned pass = 0; pass < 2; pass++) {
         for (unsigned i = 0; i <= (pass == 0 ? threadIdx.x : 0); i++)
             sum += x[pass * 1024 + i * 32 + threadIdx.x];
-        __syncwarp();
+        __syncwarp(COG_ALL_LANES >> (32 - n));
     }
     y[threadIdx.x] = sum;
 }
@@ -349,6 +369,8 @@ const entry entries[] = {
     {"half_warp_alone_right", half_warp_alone<true>},
     {"read_by_all_blocks", read_by_all_blocks},
     {"load_triangle_and_row", load_triangle_and_row},
+    {"shared_read_by_two_warps", shared_read_by_two_warps},
+    {"write_after_release", write_after_release},
     {"atomics", atomics},
 };
 

@@ -1,10 +1,19 @@
 /* simt.h - what the SIMT executor tells its user: reports, counters and the order of threads.
  *
  * The executor runs unmodified CUDA kernel files on the CPU, one thread of the grid at a time, and
- * checks every access to global and shared memory. The launch of a kernel with a report returns
- * cudaErrorLaunchFailure, whose cudaGetErrorString() is the last report. Everything is done when
- * it returns; calls from several host threads take turns.
- */
+ * looks at every access to global and shared memory. It reports, in a sentence each:
+ *
+ *     accesses out of bounds, misaligned, to freed memory or to the host's; reads of what was never
+ *     written, copies to the host included; races between threads of a block and between blocks;
+ *     divergent or unreached barriers; verbs of a warp whose mask names lanes that do not come.
+ *
+ * The launch of a kernel with a report returns cudaErrorLaunchFailure, whose cudaGetErrorString()
+ * is the reports. Everything is done when it returns; calls from several host threads take turns.
+ *
+ * Not seen: bounds of a static shared array or a local one (UBSan sees the index), memcpy and
+ * memset in kernels, __device__ variables, missing fences but for those that races show, host code
+ * that reads device memory, order between streams. A kernel that waits for another block hangs
+ * unless it draws its number from an atomic ticket. Times mean nothing. */
 #ifndef SIMT_H
 #define SIMT_H
 

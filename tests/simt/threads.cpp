@@ -109,14 +109,12 @@ static bool all_arrived(const thread *t, const thread *lanes, int n_lanes) {
 
 /* Every lane of the mask gets what all of them gave. */
 static void deliver(unsigned mask, const char *verb, thread *lanes, int n_lanes) {
-    bool whole = true;
-    for (int l = 0; l < n_lanes; l++) whole &= named(mask, l) || lanes[l].state == ENDED;
     for (int to = 0; to < n_lanes; to++) {
         if (!named(mask, to)) continue;
         for (int from = 0; from < n_lanes; from++) lanes[to].seen[from] = lanes[from].given;
         lanes[to].state = READY;
+        lanes[to].meetings++;
     }
-    if (whole) count_requests(lanes, n_lanes);
     if (verb == warp_barrier_verb) order_lanes(lanes->index / WARP, mask);
 }
 

@@ -2,13 +2,14 @@
  * banks.
  *
  * Threads run one by one, so what a warp does at once is put together afterwards: the k-th access
- * of every lane by the same instruction, counted since all lanes were last together (a barrier of
- * the block, a verb of the whole warp, the start or the end), is one request. This is exact for
- * lanes that take the same way, and the best case of hardware for lanes that do not. */
+ * of every lane by the same instruction, counted since the lane last met others (in a barrier, a
+ * __syncwarp, a shuffle or a vote), is one request. This is exact for lanes that take the same way,
+ * and the best case of hardware for lanes that do not. */
 #include "machine.h"
 
 #include <algorithm>
-#include <unordered_map>
+#include <map>
+#include <tuple>
 
 namespace simt {
 
@@ -74,11 +75,15 @@ static void count(const request &r) {
     }
 }
 
+static bool same_moment(const access &a, const access &b) {
+    return a.site == b.site && a.meeting == b.meeting;
+}
+
 /* The usual case: every lane did what the busiest did, or the beginning of it. */
 static bool in_lockstep(const thread *lanes, int n_lanes, const thread &busiest) {
     for (int l = 0; l < n_lanes; l++)
         for (size_t i = 0; i < lanes[l].log.size(); i++)
-            if (lanes[l].log[i].site != busiest.log[i].site) return false;
+            if (!same_moment(lanes[l].log[i], busiest.log[i])) return false;
     return true;
 }
 
@@ -92,25 +97,23 @@ static void count_in_order(const thread *lanes, int n_lanes, size_t length) {
 }
 
 struct numbered {
-    uintptr_t site;
-    uint32_t turn; /* how often the lane was there before */
+    std::tuple<uint32_t, uintptr_t, uint32_t> moment; /* meeting, site, turn */
     const access *what;
 };
 
-static void count_by_site(const thread *lanes, int n_lanes) {
+static void count_by_moment(const thread *lanes, int n_lanes) {
     std::vector<numbered> all;
     for (int l = 0; l < n_lanes; l++) {
-        std::unordered_map<uintptr_t, uint32_t> turns;
-        for (const access &a : lanes[l].log) all.push_back({a.site, turns[a.site]++, &a});
+        std::map<std::pair<uint32_t, uintptr_t>, uint32_t> turns;
+        for (const access &a : lanes[l].log)
+            all.push_back({{a.meeting, a.site, turns[{a.meeting, a.site}]++}, &a});
     }
-    std::stable_sort(all.begin(), all.end(), [](const numbered &a, const numbered &b) {
-        return a.site != b.site ? a.site < b.site : a.turn < b.turn;
-    });
+    std::stable_sort(all.begin(), all.end(),
+                     [](const numbered &a, const numbered &b) { return a.moment < b.moment; });
     for (size_t i = 0; i < all.size();) {
         request r = {0, {}};
-        const numbered first = all[i];
-        for (; i < all.size() && all[i].site == first.site && all[i].turn == first.turn; i++)
-            r.lane[r.n++] = all[i].what;
+        const auto moment = all[i].moment;
+        for (; i < all.size() && all[i].moment == moment; i++) r.lane[r.n++] = all[i].what;
         count(r);
     }
 }
@@ -120,12 +123,14 @@ void count_requests(thread *lanes, int n_lanes) {
         std::max_element(lanes, lanes + n_lanes, [](const thread &a, const thread &b) {
             return a.log.size() < b.log.size();
         });
-    if (busiest->log.empty()) return;
     if (in_lockstep(lanes, n_lanes, *busiest))
         count_in_order(lanes, n_lanes, busiest->log.size());
     else
-        count_by_site(lanes, n_lanes);
-    for (int l = 0; l < n_lanes; l++) lanes[l].log.clear();
+        count_by_moment(lanes, n_lanes);
+    for (int l = 0; l < n_lanes; l++) {
+        lanes[l].log.clear();
+        lanes[l].meetings = 0;
+    }
 }
 
 } // namespace simt
