@@ -104,6 +104,20 @@ __device__ inline void cog_store4(uint16_t *p, ushort4 v) {
     __stwb(reinterpret_cast<ushort4 *>(p), v);
 }
 
+/* ---- bf16 ------------------------------------------------------------------------------------ */
+
+/* The hardware's conversion makes every NaN the same; this one keeps sign and payload. */
+__device__ inline unsigned short cog_bf16_of(float x) {
+    const uint32_t bits = __float_as_uint(x);
+    const uint32_t rounded = bits + 0x7fffu + (bits >> 16 & 1u);
+    const uint32_t quiet = bits | 0x400000u; /* rounding could turn a NaN into infinity */
+    return (unsigned short)(((bits & 0x7fffffffu) > 0x7f800000u ? quiet : rounded) >> 16);
+}
+
+__device__ inline float cog_float_of(unsigned short x) {
+    return __uint_as_float((uint32_t)x << 16);
+}
+
 /* ---- reductions in a fixed order ------------------------------------------------------------- */
 
 struct cog_sum {

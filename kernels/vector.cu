@@ -47,24 +47,15 @@ __global__ void axpby_kernel(float a, const float *x, float b, float *y, int64_t
 
 /* ---- bf16 ------------------------------------------------------------------------------------ */
 
-/* The hardware's conversion makes every NaN the same; this one keeps sign and payload. */
-__device__ inline unsigned short bf16_of(float x) {
-    const uint32_t bits = __float_as_uint(x);
-    const uint32_t rounded = bits + 0x7fffu + (bits >> 16 & 1u);
-    const uint32_t quiet = bits | 0x400000u; /* rounding could turn a NaN into infinity */
-    return (unsigned short)(((bits & 0x7fffffffu) > 0x7f800000u ? quiet : rounded) >> 16);
-}
-
-__device__ inline float float_of(unsigned short x) { return __uint_as_float((uint32_t)x << 16); }
-
 __global__ void to_bf16_kernel(const float *x, uint16_t *y, int64_t n, cog_groups groups) {
     cog_each(
         n, groups,
         [=](int64_t i) {
             const float4 v = cog_load4(x + i);
-            cog_store4(y + i, make_ushort4(bf16_of(v.x), bf16_of(v.y), bf16_of(v.z), bf16_of(v.w)));
+            cog_store4(y + i, make_ushort4(cog_bf16_of(v.x), cog_bf16_of(v.y), cog_bf16_of(v.z),
+                                           cog_bf16_of(v.w)));
         },
-        [=](int64_t i) { y[i] = bf16_of(x[i]); });
+        [=](int64_t i) { y[i] = cog_bf16_of(x[i]); });
 }
 
 __global__ void from_bf16_kernel(const uint16_t *x, float *y, int64_t n, cog_groups groups) {
@@ -72,10 +63,10 @@ __global__ void from_bf16_kernel(const uint16_t *x, float *y, int64_t n, cog_gro
         n, groups,
         [=](int64_t i) {
             const ushort4 v = cog_load4(x + i);
-            cog_store4(y + i,
-                       make_float4(float_of(v.x), float_of(v.y), float_of(v.z), float_of(v.w)));
+            cog_store4(y + i, make_float4(cog_float_of(v.x), cog_float_of(v.y), cog_float_of(v.z),
+                                          cog_float_of(v.w)));
         },
-        [=](int64_t i) { y[i] = float_of(x[i]); });
+        [=](int64_t i) { y[i] = cog_float_of(x[i]); });
 }
 
 /* ---- combine --------------------------------------------------------------------------------- */
