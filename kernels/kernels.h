@@ -64,6 +64,65 @@ int cog_cuda_fold_columns(void *stream, int64_t rows, int64_t group, int64_t ld,
 int cog_cuda_sum_rows(void *stream, int64_t rows, int64_t cols, int64_t ld, float alpha,
                       const float *d, float beta, float *y);
 
+/* ---- decode.cu; meaning: host/replica.c and host/optimizer.c ------------------------------- */
+
+/* How the payloads of an update are laid out; host/compress/ *.c tell what the sections hold. */
+enum cog_kernel_layout {
+    COG_LAYOUT_FP32,   /* identity */
+    COG_LAYOUT_BF16,   /* bf16 */
+    COG_LAYOUT_SIGNS,  /* sign */
+    COG_LAYOUT_CHUNKS, /* topk:kind=chunk, where places follow from the ratio alone */
+    COG_LAYOUT_TABLE   /* topk of the other kinds, with counts of the parts */
+};
+
+typedef struct cog_kernel_format {
+    int32_t layout;
+    int32_t value_bytes; /* of an entry of topk: 4, or 2 for bf16 */
+    int32_t part_bits; /* 2^part_bits entries share a scale or an index base, 256 to 4096; one scale
+                        * for all: 63 */
+    int64_t n;         /* entries of a message: parameters of a block */
+    int64_t body; /* byte of a payload where its longest section begins: numbers, negative, value */
+    int64_t extra; /* byte of another: zero, count */
+    int64_t kept;  /* chunks: entries of a payload */
+    double ratio;  /* chunks: share of the entries; 0 when every part keeps one */
+} cog_kernel_format;
+
+/* weight * decoded(payload) for one block. payload + body is a multiple of 16, and of 128 where
+ * that costs nothing. */
+typedef struct cog_kernel_message {
+    const void *payload;
+    float weight;
+    uint32_t head; /* the first 4 bytes of the payload: flags of signs, entries of a table */
+} cog_kernel_message;
+
+/* The coefficients of one step, as host/optimizer.c computes them in double for a round:
+ *     SGD        p -= rate g
+ *     momentum   m = beta1 m + g;  p -= rate m
+ *     Adam       m = beta1 m + gain1 g;  v = beta2 v + gain2 g g
+ *                p -= rate (m / (sqrt(v) correction + epsilon))
+ * Every operation is rounded by itself. */
+enum cog_kernel_rule { COG_RULE_SGD, COG_RULE_MOMENTUM, COG_RULE_ADAM };
+typedef struct cog_kernel_step {
+    int32_t rule;
+    float rate, beta1, gain1, beta2, gain2, correction, epsilon;
+} cog_kernel_step;
+
+typedef struct cog_kernel_decode {
+    cog_kernel_format format; /* without gradient */
+    int32_t n_blocks;         /* block a of the parameters starts at a * format.n */
+    const int32_t *first;     /* [n_blocks + 1] first message of every block, in `messages` */
+    const cog_kernel_message *messages; /* by block, those of a block in the order of the sum */
+    const float *gradient; /* [n_blocks * format.n] instead of messages; NULL otherwise */
+    float *params;         /* [n_blocks * format.n] */
+    float *state;          /* as many m, then v, as the rule wants */
+    uint16_t *bf16;        /* [n_blocks * format.n] the parameters rounded to bf16; may be NULL */
+    cog_kernel_step step;
+} cog_kernel_decode;
+
+/* g = sum over the messages of weight * decoded, fused multiply-adds from 0 on in their order; one
+ * step along g; the bits of the CPU. One launch. */
+int cog_cuda_decode(void *stream, const cog_kernel_decode *work);
+
 #ifdef __cplusplus
 }
 #endif
