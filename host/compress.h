@@ -50,6 +50,8 @@ typedef struct cog_quantizer_kernels {
 
 enum { COG_ADD_ALIGN = 4096 };
 
+struct cog_kernel_format; /* kernels.h */
+
 typedef struct cog_quantizer_ops {
     const char *name;
     const char *summary; /* one line for `cograd info` */
@@ -68,6 +70,8 @@ typedef struct cog_quantizer_ops {
      * how many; at most max_positions of them. */
     int64_t (*positions)(const cog_quantizer *q, const void *payload, int64_t *out);
     int64_t (*max_positions)(const cog_quantizer *q);
+    /* How a GPU finds its way in a payload. */
+    void (*format)(const cog_quantizer *q, struct cog_kernel_format *out);
 
     /* [COG_CPU] is required and defines the result; a missing entry falls back to it. */
     const cog_quantizer_kernels *on[COG_N_DEVICE_KINDS];

@@ -26,6 +26,8 @@ typedef struct cog_fold_term {
     float coef;
 } cog_fold_term;
 
+struct cog_kernel_decode; /* kernels.h */
+
 typedef struct cog_device_ops {
     const char *name;
     cog_device_kind kind;
@@ -79,6 +81,10 @@ typedef struct cog_device_ops {
     /* y[c] = alpha * sum over rows of d[r, c] + beta * y[c], c < cols */
     cog_status (*sum_rows)(cog_device *device, int64_t rows, int64_t cols, int64_t ld, float alpha,
                            const float *d, float beta, float *y);
+
+    /* (optional) One pass over a replica's parameters, see kernels.h; the payloads are in device
+     * memory. Default: the loops of replica.c, which need the parameters in host memory. */
+    cog_status (*decode)(cog_device *device, const struct cog_kernel_decode *work);
 } cog_device_ops;
 
 struct cog_device {

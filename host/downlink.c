@@ -58,6 +58,7 @@ static cog_status allocate(cog_downlink *d) {
         host_params && (d->kind == FP32 || (d->kind == DELTA && d->n_state == 0));
     if (!whole_in_place) d->dense = malloc(dense_bytes(d) + 1);
     if (d->kind == DELTA) d->log = malloc(2 * dense_bytes(d) + 1);
+    if (d->kind == BF16) COG_TRY(cog_replica_keep_bf16(d->replica));
     COG_CHECK((whole_in_place || d->dense != NULL) && (d->kind != DELTA || d->log != NULL),
               COG_ERR_MEMORY, "no memory for the downlink");
     return COG_OK;
@@ -90,6 +91,7 @@ void cog_downlink_close(cog_downlink *d) {
 }
 
 void cog_downlink_forget(cog_downlink *d, int64_t round) {
+    cog_replica_changed(d->replica);
     d->oldest = d->newest = round;
     d->begin = d->end = 0;
     d->dense_round = -1;
@@ -141,7 +143,7 @@ static cog_status encode_whole(cog_downlink *d, const void **payload) {
     *payload = d->dense;
     if (d->dense_round == d->newest) return COG_OK;
     d->dense_round = d->newest;
-    if (d->kind == BF16) return ops->to_bf16(d->device, params, d->dense, d->n_params);
+    if (d->kind == BF16) return cog_replica_read_bf16(d->replica, d->dense);
     COG_TRY(ops->download(d->device, d->dense, params, n * sizeof(float)));
     if (d->kind == FP32 || d->n_state == 0) return COG_OK;
     return ops->download(d->device, (float *)d->dense + n,
@@ -202,8 +204,8 @@ cog_status cog_downlink_apply(cog_replica *replica, cog_device *device, const co
     COG_CHECK(mode >= COG_DOWNLINK_STATE && mode <= COG_DOWNLINK_BF16 && bytes == expected,
               COG_ERR_FORMAT, "parameters of %zu bytes in mode %d, expected %zu", bytes, (int)mode,
               expected);
-    if (mode == COG_DOWNLINK_BF16)
-        return ops->from_bf16(device, payload, cog_replica_params(replica), (int64_t)n);
+    if (mode == COG_DOWNLINK_BF16) return cog_replica_write_bf16(replica, payload);
+    cog_replica_changed(replica);
     COG_TRY(ops->upload(device, cog_replica_params(replica), payload, n * sizeof(float)));
     if (mode != COG_DOWNLINK_STATE || state == 0) return COG_OK;
     return ops->upload(device, cog_optimizer_state(optimizer), (const float *)payload + n, state);

@@ -107,6 +107,7 @@ static cog_status create_server(cog_engine *e) {
     const cog_quantizer *q = cog_channel_quantizer(e->server.channel[0]);
     COG_TRY(check_amplification(e, q));
     COG_TRY(cog_replica_open(c->optimizer, q, e->device, e->code->plan.n_blocks, &e->replica));
+    COG_TRY(cog_replica_reserve(e->replica, e->code->wait_for, cog_code_max_terms(e->code)));
     COG_TRY(set_initial_params(e));
     /* The workers of an all-reduce get parameters only when they are set from outside. */
     const char *downlink = e->code->ops->role == COG_ROLE_ALLREDUCE ? "fp32" : c->downlink;

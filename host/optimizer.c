@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "check.h"
+#include "kernels.h"
 
 typedef enum rule { SGD, MOMENTUM, ADAM, N_RULES } rule;
 typedef enum decay { CONSTANT, INVERSE, INVERSE_SQRT, COSINE, STEP } decay;
@@ -98,36 +99,44 @@ static double rate_at(const cog_optimizer *o, int64_t round) {
     return o->rate;
 }
 
-static void adam(const cog_optimizer *o, int64_t round, int64_t first, int64_t count,
-                 const float *restrict g, float *restrict params) {
-    float *restrict m = o->state + first, *restrict v = o->state + o->n + first;
-    const double steps = (double)round + 1;
-    const double correct1 = 1 - pow(o->beta1, steps), correct2 = 1 - pow(o->beta2, steps);
-    const float rate = (float)(rate_at(o, round) / correct1);
-    const float to_v = (float)(1 / sqrt(correct2)), epsilon = (float)o->epsilon;
-    const float b1 = (float)o->beta1, c1 = (float)(1 - o->beta1);
-    const float b2 = (float)o->beta2, c2 = (float)(1 - o->beta2);
+void cog_optimizer_coefficients(const cog_optimizer *o, int64_t round, cog_kernel_step *out) {
+    static const int32_t rules[] = {
+        [SGD] = COG_RULE_SGD, [MOMENTUM] = COG_RULE_MOMENTUM, [ADAM] = COG_RULE_ADAM};
+    const double rate = rate_at(o, round), steps = (double)round + 1;
+    *out = (cog_kernel_step){.rule = rules[o->rule], .rate = (float)rate, .beta1 = (float)o->beta1};
+    if (o->rule != ADAM) return;
+    out->rate = (float)(rate / (1 - pow(o->beta1, steps)));
+    out->correction = (float)(1 / sqrt(1 - pow(o->beta2, steps)));
+    out->gain1 = (float)(1 - o->beta1);
+    out->beta2 = (float)o->beta2;
+    out->gain2 = (float)(1 - o->beta2);
+    out->epsilon = (float)o->epsilon;
+}
+
+static void adam(cog_kernel_step s, int64_t count, const float *restrict g, float *restrict m,
+                 float *restrict v, float *restrict params) {
     for (int64_t i = 0; i < count; i++) {
-        m[i] = b1 * m[i] + c1 * g[i];
-        v[i] = b2 * v[i] + c2 * (g[i] * g[i]);
-        params[i] -= rate * (m[i] / (sqrtf(v[i]) * to_v + epsilon));
+        m[i] = s.beta1 * m[i] + s.gain1 * g[i];
+        v[i] = s.beta2 * v[i] + s.gain2 * (g[i] * g[i]);
+        params[i] -= s.rate * (m[i] / (sqrtf(v[i]) * s.correction + s.epsilon));
     }
 }
 
 cog_status cog_optimizer_step(cog_optimizer *o, int64_t round, int64_t first, int64_t count,
                               const float *restrict g, float *restrict params) {
-    const float rate = (float)rate_at(o, round), beta = (float)o->beta1;
+    cog_kernel_step s;
+    cog_optimizer_coefficients(o, round, &s);
     float *restrict p = params + first;
     if (o->rule == ADAM) {
-        adam(o, round, first, count, g, p);
+        adam(s, count, g, o->state + first, o->state + o->n + first, p);
     } else if (o->rule == MOMENTUM) {
         float *restrict m = o->state + first;
         for (int64_t i = 0; i < count; i++) {
-            m[i] = beta * m[i] + g[i];
-            p[i] -= rate * m[i];
+            m[i] = s.beta1 * m[i] + g[i];
+            p[i] -= s.rate * m[i];
         }
     } else {
-        for (int64_t i = 0; i < count; i++) p[i] -= rate * g[i];
+        for (int64_t i = 0; i < count; i++) p[i] -= s.rate * g[i];
     }
     return COG_OK;
 }

@@ -14,6 +14,8 @@
 
 #include "device.h"
 
+struct cog_kernel_step; /* kernels.h */
+
 typedef struct cog_optimizer cog_optimizer;
 
 /* For listings: the name of optimizer i, NULL past the last, and the keys it asks for. */
@@ -29,6 +31,10 @@ bool cog_optimizer_is_sparse(const cog_optimizer *optimizer);
 /* State vectors besides the parameters, n floats each: 0, 1 or 2; contiguous. */
 int cog_optimizer_n_state(const cog_optimizer *optimizer);
 float *cog_optimizer_state(cog_optimizer *optimizer);
+
+/* What a device needs to know of the step of `round`; the state is cog_optimizer_state(). */
+void cog_optimizer_coefficients(const cog_optimizer *optimizer, int64_t round,
+                                struct cog_kernel_step *out);
 
 /* Step parameters [first, first + count) of `params` [n] along g[count] in `round`. */
 cog_status cog_optimizer_step(cog_optimizer *optimizer, int64_t round, int64_t first, int64_t count,

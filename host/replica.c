@@ -4,6 +4,8 @@
 #include <stdlib.h>
 
 #include "check.h"
+#include "kernels.h"
+#include "staging.h"
 
 /* Floats of one tile: gradient and parameters of a tile stay in the first-level cache. */
 enum { TILE = COG_ADD_ALIGN };
@@ -17,7 +19,14 @@ struct cog_replica {
     float *params;     /* [n_blocks * n] */
     float *gradient;   /* sparse: [n_blocks * n], zero between rounds; dense: one tile */
     int64_t *position; /* sparse: [max_positions] */
+
+    /* where the device decodes, instead of the last two */
+    cog_staging staging;
+    uint16_t *bf16; /* [n_blocks * n] the parameters rounded, or NULL */
+    bool is_rounded;
 };
+
+static bool device_decodes(const cog_replica *r) { return r->device->ops->decode != NULL; }
 
 static bool is_sparse(const cog_replica *r) {
     return r->quantizer.ops->positions != NULL && cog_optimizer_is_sparse(r->optimizer);
@@ -26,6 +35,7 @@ static bool is_sparse(const cog_replica *r) {
 static cog_status allocate(cog_replica *r) {
     const int64_t n = cog_replica_n_params(r);
     COG_TRY(cog_device_zeros(r->device, n, &r->params));
+    if (device_decodes(r)) return COG_OK;
     COG_TRY(cog_device_zeros(r->device, is_sparse(r) ? n : TILE, &r->gradient));
     if (!is_sparse(r)) return COG_OK;
     const int64_t room = r->quantizer.ops->max_positions(&r->quantizer);
@@ -40,7 +50,7 @@ cog_status cog_replica_open(const char *optimizer, const cog_quantizer *quantize
     COG_CHECK(r != NULL, COG_ERR_MEMORY, "no memory for a replica");
     r->quantizer = *quantizer;
     r->kernels = quantizer->ops->on[cog_device_kind_of(device)];
-    r->device = device;
+    r->device = r->staging.device = device;
     r->n_blocks = n_blocks;
     cog_status status =
         cog_optimizer_open(optimizer, device, n_blocks * quantizer->n, &r->optimizer);
@@ -58,8 +68,16 @@ void cog_replica_close(cog_replica *r) {
     cog_optimizer_close(r->optimizer);
     cog_device_free(r->device, r->params);
     cog_device_free(r->device, r->gradient);
+    cog_device_free(r->device, r->bf16);
+    if (r->device != NULL) cog_staging_free(&r->staging);
     free(r->position);
     free(r);
+}
+
+cog_status cog_replica_reserve(cog_replica *r, int32_t n_messages, int32_t n_terms) {
+    if (!device_decodes(r)) return COG_OK;
+    return cog_staging_reserve(&r->staging, r->n_blocks, n_messages, n_terms,
+                               r->quantizer.ops->payload_bytes(&r->quantizer));
 }
 
 float *cog_replica_params(cog_replica *r) { return r->params; }
@@ -103,9 +121,7 @@ static cog_status apply_tile(cog_replica *r, int64_t round, const cog_update *u,
                               r->gradient, r->params);
 }
 
-cog_status cog_replica_apply(cog_replica *r, int64_t round, const cog_update *u) {
-    if (u->n_messages == 0) return COG_OK;
-    if (is_sparse(r)) return apply_sparse(r, round, u);
+static cog_status apply_tiles(cog_replica *r, int64_t round, const cog_update *u) {
     const int64_t n = r->quantizer.n;
     for (int32_t block = 0; block < r->n_blocks; block++)
         for (int64_t first = 0; first < n; first += TILE)
@@ -113,6 +129,65 @@ cog_status cog_replica_apply(cog_replica *r, int64_t round, const cog_update *u)
     return COG_OK;
 }
 
+/* Along the messages of an update or, without one, a gradient. */
+static cog_status step_on_device(cog_replica *r, int64_t round, const cog_update *u,
+                                 const float *gradient) {
+    cog_kernel_decode work = {.n_blocks = r->n_blocks,
+                              .gradient = gradient,
+                              .params = r->params,
+                              .state = cog_optimizer_state(r->optimizer),
+                              .bf16 = r->bf16};
+    r->quantizer.ops->format(&r->quantizer, &work.format);
+    cog_optimizer_coefficients(r->optimizer, round, &work.step);
+    if (u != NULL) COG_TRY(cog_staging_put(&r->staging, u, &work));
+    r->is_rounded = r->bf16 != NULL;
+    return r->device->ops->decode(r->device, &work);
+}
+
+cog_status cog_replica_apply(cog_replica *r, int64_t round, const cog_update *u) {
+    if (u->n_messages == 0) return COG_OK;
+    if (device_decodes(r)) return step_on_device(r, round, u, NULL);
+    return is_sparse(r) ? apply_sparse(r, round, u) : apply_tiles(r, round, u);
+}
+
 cog_status cog_replica_step(cog_replica *r, int64_t round, const float *gradient) {
+    if (device_decodes(r)) return step_on_device(r, round, NULL, gradient);
     return cog_optimizer_step(r->optimizer, round, 0, cog_replica_n_params(r), gradient, r->params);
 }
+
+/* ---------------------------------------------------------------- bf16 */
+
+static size_t bf16_bytes(const cog_replica *r) {
+    return (size_t)cog_replica_n_params(r) * sizeof(uint16_t);
+}
+
+/* Host memory needs no copy between: what is rounded goes where it is wanted. */
+cog_status cog_replica_keep_bf16(cog_replica *r) {
+    if (!device_decodes(r) || r->bf16 != NULL) return COG_OK;
+    void *memory;
+    COG_TRY(r->device->ops->alloc(r->device, bf16_bytes(r), &memory));
+    r->bf16 = memory;
+    return COG_OK;
+}
+
+cog_status cog_replica_read_bf16(cog_replica *r, uint16_t *out) {
+    const cog_device_ops *ops = r->device->ops;
+    const int64_t n = cog_replica_n_params(r);
+    if (!device_decodes(r)) return ops->to_bf16(r->device, r->params, out, n);
+    COG_TRY(cog_replica_keep_bf16(r));
+    if (!r->is_rounded) COG_TRY(ops->to_bf16(r->device, r->params, r->bf16, n));
+    r->is_rounded = true;
+    return ops->download(r->device, out, r->bf16, bf16_bytes(r));
+}
+
+cog_status cog_replica_write_bf16(cog_replica *r, const uint16_t *values) {
+    const cog_device_ops *ops = r->device->ops;
+    const int64_t n = cog_replica_n_params(r);
+    if (!device_decodes(r)) return ops->from_bf16(r->device, values, r->params, n);
+    COG_TRY(cog_replica_keep_bf16(r));
+    COG_TRY(ops->upload(r->device, r->bf16, values, bf16_bytes(r)));
+    r->is_rounded = true;
+    return ops->from_bf16(r->device, r->bf16, r->params, n);
+}
+
+void cog_replica_changed(cog_replica *r) { r->is_rounded = false; }

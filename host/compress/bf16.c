@@ -5,6 +5,7 @@
  * leave 0. One pass; 4L + 6 bytes an entry for L terms.
  */
 #include "check.h"
+#include "kernels.h"
 #include "tile.h"
 
 static cog_status configure(cog_quantizer *q, cog_spec *spec) {
@@ -57,6 +58,10 @@ static cog_status add(const cog_quantizer *q, cog_device *device, const void *pa
     return COG_OK;
 }
 
+static void format(const cog_quantizer *q, cog_kernel_format *out) {
+    *out = (cog_kernel_format){.layout = COG_LAYOUT_BF16, .n = q->n};
+}
+
 static const cog_quantizer_kernels on_cpu = {pack, add};
 
 const cog_quantizer_ops cog_quantizer_bf16 = {
@@ -68,5 +73,6 @@ const cog_quantizer_ops cog_quantizer_bf16 = {
     .state_bytes = no_bytes,
     .used_bytes = used_bytes,
     .check = check,
+    .format = format,
     .on = {[COG_CPU] = &on_cpu},
 };

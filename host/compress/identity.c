@@ -3,6 +3,7 @@
  * One pass; 4L + 4 bytes an entry for L terms, 8 when the residual is written as well.
  */
 #include "check.h"
+#include "kernels.h"
 #include "tile.h"
 
 static cog_status configure(cog_quantizer *q, cog_spec *spec) {
@@ -57,6 +58,10 @@ static cog_status add(const cog_quantizer *q, cog_device *device, const void *pa
     return COG_OK;
 }
 
+static void format(const cog_quantizer *q, cog_kernel_format *out) {
+    *out = (cog_kernel_format){.layout = COG_LAYOUT_FP32, .n = q->n};
+}
+
 static const cog_quantizer_kernels on_cpu = {pack, add};
 
 const cog_quantizer_ops cog_quantizer_identity = {
@@ -69,5 +74,6 @@ const cog_quantizer_ops cog_quantizer_identity = {
     .state_bytes = no_bytes,
     .used_bytes = used_bytes,
     .check = check,
+    .format = format,
     .on = {[COG_CPU] = &on_cpu},
 };

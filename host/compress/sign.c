@@ -31,6 +31,7 @@
 #include <string.h>
 
 #include "check.h"
+#include "kernels.h"
 #include "tile.h"
 
 enum { TENSOR, GROUP };
@@ -237,6 +238,16 @@ static cog_status add(const cog_quantizer *q, cog_device *device, const void *pa
     return COG_OK;
 }
 
+static void format(const cog_quantizer *q, cog_kernel_format *out) {
+    const layout at = lay_out(q);
+    *out =
+        (cog_kernel_format){.layout = COG_LAYOUT_SIGNS,
+                            .part_bits = q->kind == GROUP ? __builtin_ctzll((uint64_t)q->tile) : 63,
+                            .n = q->n,
+                            .body = (int64_t)at.negative,
+                            .extra = (int64_t)at.zero};
+}
+
 static const cog_quantizer_kernels on_cpu = {pack, add};
 
 const cog_quantizer_ops cog_quantizer_sign = {
@@ -248,5 +259,6 @@ const cog_quantizer_ops cog_quantizer_sign = {
     .state_bytes = no_bytes,
     .used_bytes = used_bytes,
     .check = check,
+    .format = format,
     .on = {[COG_CPU] = &on_cpu},
 };

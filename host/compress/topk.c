@@ -39,6 +39,7 @@
 #include <string.h>
 
 #include "check.h"
+#include "kernels.h"
 
 /* A ratio such as 0.07 is not exact: without the correction 7 % of 100 would be 8 entries. */
 int64_t cog_topk_share(const cog_quantizer *q, int64_t i) {
@@ -238,6 +239,20 @@ static int64_t positions(const cog_quantizer *q, const void *payload, int64_t *o
 
 static int64_t max_positions(const cog_quantizer *q) { return q->kept; }
 
+static void format(const cog_quantizer *q, cog_kernel_format *out) {
+    const cog_topk_layout at = cog_topk_lay_out(q, 0);
+    const bool single = q->ratio * (double)q->tile < 1;
+    *out =
+        (cog_kernel_format){.layout = q->kind == TOPK_CHUNK ? COG_LAYOUT_CHUNKS : COG_LAYOUT_TABLE,
+                            .value_bytes = q->bf16_values ? 2 : 4,
+                            .part_bits = __builtin_ctzll((uint64_t)q->tile),
+                            .n = q->n,
+                            .body = (int64_t)at.value,
+                            .extra = (int64_t)at.count,
+                            .kept = q->kept,
+                            .ratio = single ? 0 : q->ratio};
+}
+
 static const cog_quantizer_kernels on_cpu = {cog_topk_pack, add};
 
 const cog_quantizer_ops cog_quantizer_topk = {
@@ -249,6 +264,7 @@ const cog_quantizer_ops cog_quantizer_topk = {
     .state_bytes = state_bytes,
     .used_bytes = used_bytes,
     .check = check,
+    .format = format,
     .positions = positions,
     .max_positions = max_positions,
     .on = {[COG_CPU] = &on_cpu},

@@ -293,6 +293,10 @@ static cog_status cuda_sum_rows(cog_device *device, int64_t rows, int64_t cols, 
     RETURN_LAUNCH(device, cog_cuda_sum_rows, rows, cols, ld, alpha, d, beta, y);
 }
 
+static cog_status cuda_decode(cog_device *device, const cog_kernel_decode *work) {
+    RETURN_LAUNCH(device, cog_cuda_decode, work);
+}
+
 const cog_device_ops DEVICE_TABLE = {
     .name = DEVICE_NAME,
     .kind = COG_CUDA,
@@ -314,4 +318,5 @@ const cog_device_ops DEVICE_TABLE = {
     .relu_backward = cuda_relu_backward,
     .fold_columns = cuda_fold_columns,
     .sum_rows = cuda_sum_rows,
+    .decode = cuda_decode,
 };
