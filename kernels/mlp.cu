@@ -12,8 +12,8 @@
  * One pass each; bytes an entry (rows * columns of them), read + written:
  *
  *     bias_relu       4 + 4       and the biases once a block of threads
- *     softmax         4 + 4       and 4 for the label, up to 8 for the results of a row; z is
- *                                 read three times, the last two from the cache
+ *     softmax         4 + 4       and 4 for the label, up to 8 for the results of a row; past 249
+ *                                 classes z is read three times, twice of that from the cache
  *     relu_backward   8 + 4
  *     fold_columns    4L + 4      L terms; 8 more for every 256 terms past the first 256
  *     sum_rows        4           and 4 to 8 for a column
@@ -49,17 +49,16 @@ static inline bool rows_alike(int64_t rows, int64_t ld) { return rows <= 1 || ld
 static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* x: groups of columns, y: rows; about COG_MAX_BLOCKS in all, the rest by striding. */
+/* x: tiles of `lanes` groups, y: rows; about COG_MAX_BLOCKS in all where rows allow it. */
 static inline dim3 column_grid(column_groups c, int64_t rows) {
-    const int64_t x = least(ceil_div(c.n_groups, c.lanes), COG_MAX_BLOCKS);
+    const int64_t x = ceil_div(c.n_groups, c.lanes);
     const int64_t y = least(ceil_div(rows, COG_THREADS / c.lanes), ceil_div(COG_MAX_BLOCKS, x));
     return dim3((unsigned)x, (unsigned)(y < 1 ? 1 : y));
 }
 
-__device__ inline int64_t first_group(column_groups c) {
+__device__ inline int64_t group_of(column_groups c) {
     return (int64_t)blockIdx.x * c.lanes + threadIdx.x % c.lanes;
 }
-__device__ inline int64_t group_stride(column_groups c) { return (int64_t)gridDim.x * c.lanes; }
 __device__ inline int64_t first_row(column_groups c) {
     return (int64_t)blockIdx.y * (blockDim.x / c.lanes) + threadIdx.x / c.lanes;
 }
@@ -67,16 +66,14 @@ __device__ inline int64_t row_stride(column_groups c) {
     return (int64_t)gridDim.y * (blockDim.x / c.lanes);
 }
 
-/* whole(column) for groups of 4 inside of the matrix, single(column) for every other column. */
+/* whole(column) for a group of 4 inside of the matrix, else single(column) for what is inside. */
 template <class Whole, class Single>
-__device__ inline void each_group(column_groups c, Whole whole, Single single) {
-    for (int64_t g = first_group(c); g < c.n_groups; g += group_stride(c)) {
-        const int64_t begin = g * c.width - c.shift, end = begin + c.width;
-        if (c.width == 4 && begin >= 0 && end <= c.n)
-            whole(begin);
-        else
-            for (int64_t i = begin < 0 ? 0 : begin; i < end && i < c.n; i++) single(i);
-    }
+__device__ inline void each_column(column_groups c, Whole whole, Single single) {
+    const int64_t begin = group_of(c) * c.width - c.shift, end = begin + c.width;
+    if (c.width == 4 && begin >= 0 && end <= c.n)
+        whole(begin);
+    else
+        for (int64_t i = begin < 0 ? 0 : begin; i < end && i < c.n; i++) single(i);
 }
 
 /* ---- bias and ReLU --------------------------------------------------------------------------- */
@@ -84,10 +81,16 @@ __device__ inline void each_group(column_groups c, Whole whole, Single single) {
 struct bias_source {
     const float *bias;
     int64_t group, block_len;
-    __device__ float of(int64_t column) const {
-        return bias[column / group * block_len + column % group];
-    }
 };
+
+/* The biases of this block's columns, the tile's first column in [0]. */
+__device__ inline void load_biases(bias_source source, column_groups c, float *tile) {
+    const int64_t column = (int64_t)blockIdx.x * c.lanes * c.width - c.shift + threadIdx.x;
+    if ((int)threadIdx.x < c.lanes * c.width && column >= 0 && column < c.n)
+        tile[threadIdx.x] =
+            source.bias[column / source.group * source.block_len + column % source.group];
+    __syncthreads();
+}
 
 template <bool RELU> __device__ inline float biased(float z, float bias) {
     const float sum = __fadd_rn(z, bias);
@@ -97,11 +100,15 @@ template <bool RELU> __device__ inline float biased(float z, float bias) {
 template <bool RELU>
 __global__ void bias_relu_kernel(int64_t rows, int64_t ld, bias_source source, float *z,
                                  column_groups columns) {
-    each_group(
+    __shared__ float4 tile[COG_WARP];
+    float *bias = reinterpret_cast<float *>(tile);
+    load_biases(source, columns, bias);
+    const int mine = (int)threadIdx.x % columns.lanes * columns.width;
+    const int64_t begin = group_of(columns) * columns.width - columns.shift;
+    each_column(
         columns,
         [&](int64_t c) {
-            const float4 b =
-                make_float4(source.of(c), source.of(c + 1), source.of(c + 2), source.of(c + 3));
+            const float4 b = cog_load4(bias + mine);
             for (int64_t r = first_row(columns); r < rows; r += row_stride(columns)) {
                 const float4 v = cog_load4(z + r * ld + c);
                 cog_store4(z + r * ld + c,
@@ -110,7 +117,7 @@ __global__ void bias_relu_kernel(int64_t rows, int64_t ld, bias_source source, f
             }
         },
         [&](int64_t c) {
-            const float b = source.of(c);
+            const float b = bias[mine + c - begin];
             for (int64_t r = first_row(columns); r < rows; r += row_stride(columns))
                 z[r * ld + c] = biased<RELU>(z[r * ld + c], b);
         });
@@ -166,43 +173,88 @@ struct softmax_output {
     float *delta, *row_loss, *row_correct;
 };
 
+/* What one thread of a row does: every lanes-th column, from the sector in which the row begins.
+ * HELD scores stay in registers; with HELD = 0 there are too many, and they are read again. */
+template <int HELD> struct column_number { typedef int type; };
+template <> struct column_number<0> { typedef int64_t type; };
+
+template <int HELD> struct softmax_thread {
+    typedef typename column_number<HELD>::type number;
+    const float *from;
+    number n_classes, first;
+    int lanes, n_steps; /* HELD when that is not 0 */
+    float held[HELD > 0 ? HELD : 1];
+
+    __device__ number column(int i) const { return first + (number)i * lanes; }
+    __device__ bool inside(int i) const { return column(i) >= 0 && column(i) < n_classes; }
+    __device__ int steps() const { return HELD > 0 ? HELD : n_steps; }
+
+    /* best of its columns; the score of `target`, or 0. */
+    __device__ leader best(number target, double *score) {
+        leader best = {-INFINITY, n_classes};
+        *score = 0;
+#pragma unroll
+        for (int i = 0; i < steps(); i++) {
+            const float v = inside(i) ? from[column(i)] : -INFINITY;
+            if (HELD > 0) held[i] = v;
+            if (inside(i)) best = better(best, {v, column(i)});
+            if (column(i) == target) *score = v;
+        }
+        return best;
+    }
+
+    __device__ double sum(float top) {
+        double sum = 0;
+#pragma unroll
+        for (int i = 0; i < steps(); i++) {
+            if (!inside(i)) continue;
+            const float e = exponential(__fsub_rn(HELD > 0 ? held[i] : from[column(i)], top));
+            if (HELD > 0) held[i] = e;
+            sum += e;
+        }
+        return sum;
+    }
+
+    __device__ void put(float top, float inverse, number target, float *to) const {
+#pragma unroll
+        for (int i = 0; i < steps(); i++) {
+            if (!inside(i)) continue;
+            const float e = HELD > 0 ? held[i] : exponential(__fsub_rn(from[column(i)], top));
+            const float share = __fmul_rn(e, inverse);
+            to[column(i)] = column(i) == target ? __fsub_rn(share, 1.0f) : share;
+        }
+    }
+};
+
 /* A row has 1 to 32 threads of a warp, as its classes need; sums are in double, as on the CPU. What
  * a thread overwrites it alone has read before, so delta may be z. A warp stays together for its
- * shuffles, also where its last rows do not exist. */
+ * shuffles: where its last rows do not exist, their threads have no classes. */
+template <int HELD>
 __global__ void softmax_kernel(int64_t rows, int64_t n_classes, int64_t ld, const float *z,
-                               const float *label, softmax_output out, int lanes) {
+                               const float *label, softmax_output out, int lanes, int n_steps) {
+    typedef typename column_number<HELD>::type number;
     const int lane = (int)threadIdx.x % lanes;
     for (int64_t warp = cog_first() / COG_WARP; warp * (COG_WARP / lanes) < rows;
          warp += cog_stride() / COG_WARP) {
         const int64_t row = warp * (COG_WARP / lanes) + threadIdx.x % COG_WARP / lanes;
         const bool real = row < rows;
         const float *from = z + row * ld;
-        float *to = out.delta + row * ld;
+        const int shift = HELD == 1 ? 0 : (int)((uintptr_t)from / sizeof(float) % 8);
+        softmax_thread<HELD> mine = {
+            from, real ? (number)n_classes : 0, lane - shift, lanes, n_steps, {}};
         const float name = real ? label[row] : -1.0f;
         const bool is_class = name >= 0 && name < (float)n_classes;
-        const int64_t target = is_class ? (int64_t)name : -1;
+        const number target = is_class ? (number)name : -COG_WARP;
 
-        leader best = {-INFINITY, n_classes};
-        double score = 0; /* z[target], from the thread that has it */
-        for (int64_t c = lane; real && c < n_classes; c += lanes) {
-            const float v = from[c];
-            best = better(best, {v, c});
-            if (c == target) score = v;
-        }
+        double score;
+        leader best = mine.best(target, &score);
         best = best_of(best, lanes);
         score = sum_of(score, lanes);
-
-        double sum = 0;
-        for (int64_t c = lane; real && c < n_classes; c += lanes)
-            sum += exponential(__fsub_rn(from[c], best.score));
-        sum = sum_of(sum, lanes);
-
-        const float inverse = (float)(1 / sum);
-        for (int64_t c = lane; real && c < n_classes; c += lanes) {
-            const float share = __fmul_rn(exponential(__fsub_rn(from[c], best.score)), inverse);
-            to[c] = c == target ? __fsub_rn(share, 1.0f) : share;
-        }
+        const double sum = sum_of(mine.sum(best.score), lanes);
+        float *to = out.delta + row * ld;
+        mine.put(best.score, (float)(1 / sum), target, to);
         for (int64_t c = n_classes + lane; real && c < ld; c += lanes) to[c] = 0;
+
         if (!real || lane != 0) continue;
         const float below = is_class ? __fsub_rn((float)score, best.score) : NAN;
         if (out.row_loss != NULL) out.row_loss[row] = (float)(log(sum) - below);
@@ -273,13 +325,13 @@ template <int ROOM>
 __global__ void fold_kernel(int64_t rows, int64_t ld, const float *d,
                             const __grid_constant__ fold_terms<ROOM> terms, float *out,
                             int64_t ld_out, column_groups columns) {
-    each_group(
+    each_column(
         columns, [&](int64_t c) { fold_down<float4>(rows, ld, d, terms, out, ld_out, columns, c); },
         [&](int64_t c) { fold_down<float>(rows, ld, d, terms, out, ld_out, columns, c); });
 }
 
 __global__ void zero_kernel(int64_t rows, float *out, int64_t ld_out, column_groups columns) {
-    each_group(
+    each_column(
         columns,
         [&](int64_t c) {
             for (int64_t r = first_row(columns); r < rows; r += row_stride(columns))
@@ -339,7 +391,7 @@ template <class V>
 __global__ void __launch_bounds__(SUM_THREADS)
     sum_rows_kernel(int64_t rows, int64_t ld, float alpha, const float *d, float beta, float *y,
                     column_groups columns) {
-    const int64_t begin = first_group(columns) * columns.width - columns.shift;
+    const int64_t begin = group_of(columns) * columns.width - columns.shift;
     const V sum = column_sum<V>(rows, ld, d, columns, begin);
     if ((int)threadIdx.x >= columns.lanes) return;
     float each[sizeof(V) / sizeof(float)];
@@ -375,8 +427,15 @@ extern "C" int cog_cuda_softmax_cross_entropy(void *stream, int64_t rows, int64_
     int lanes = 1;
     while (lanes < n_classes && lanes < COG_WARP) lanes *= 2;
     const softmax_output out = {delta, row_loss, row_correct};
-    return COG_LAUNCH(softmax_kernel, cog_grid(rows * lanes), COG_THREADS, 0, stream, rows,
-                      n_classes, ld, z, label, out, lanes);
+    const unsigned grid = cog_grid(rows * lanes);
+    const int n_steps = (int)ceil_div(n_classes + 7, lanes); /* a row may begin late in a sector */
+#define SOFTMAX(held)                                                                             \
+    COG_LAUNCH(softmax_kernel<held>, grid, COG_THREADS, 0, stream, rows, n_classes, ld, z, label, \
+               out, lanes, n_steps)
+    if (n_classes <= COG_WARP) return SOFTMAX(1);
+    if (n_steps <= 8) return SOFTMAX(8);
+    return SOFTMAX(0);
+#undef SOFTMAX
 }
 
 extern "C" int cog_cuda_relu_backward(void *stream, const float *activation, float *delta,

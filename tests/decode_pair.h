@@ -10,6 +10,7 @@
 #include <criterion/criterion.h>
 
 #include "channel.h"
+#include "need_gpu.h"
 #include "replica.h"
 #include "rng.h"
 #ifdef COG_WITH_SIMT

@@ -13,6 +13,7 @@
 #include <cuda_runtime.h>
 
 #include "kernels.h"
+#include "need_gpu.h"
 #ifdef COG_WITH_SIMT
 #include "simt.h"
 #endif
