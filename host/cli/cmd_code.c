@@ -10,6 +10,7 @@
 #include "code_report.h"
 #include "complain.h"
 #include "file.h"
+#include "progress.h"
 #include "record.h"
 
 enum { MAX_WORKERS = 1 << 20 };
@@ -107,9 +108,8 @@ static int write_json(const options *o, const cog_code *code, const cog_code_ana
 static int report(const options *o, const cog_code *code, const cog_code_analysis *analysis,
                   cog_file *file) {
     cog_code_report_print(stdout, o->spec, code, analysis);
-    if (fflush(stdout) != 0 || ferror(stdout))
-        return cog_complain(COG_EXIT_FAILED, "cannot write to standard output: %s",
-                            strerror(errno));
+    const int status = cog_output_check();
+    if (status != COG_EXIT_OK) return status;
     return o->json != NULL ? write_json(o, code, analysis, file) : COG_EXIT_OK;
 }
 
@@ -133,7 +133,7 @@ int cog_cmd_code(int argc, char **argv) {
     if (parsed != COG_EXIT_OK) return parsed;
     if (o.wants_help) {
         argp_help(&parser, stdout, ARGP_HELP_SHORT_USAGE | ARGP_HELP_LONG | ARGP_HELP_DOC, argv[0]);
-        return fflush(stdout) == 0 ? COG_EXIT_OK : COG_EXIT_FAILED;
+        return cog_output_check();
     }
     cog_code *code;
     const cog_status status = cog_code_create(o.spec, o.n_workers, &code);

@@ -12,6 +12,7 @@
 #include "cograd/cograd.h"
 #include "commands.h"
 #include "complain.h"
+#include "progress.h"
 #include "optimizer.h"
 #include "registry.h"
 #include "spec.h"
@@ -136,9 +137,9 @@ static void print_build(void) {
 }
 
 int cog_cmd_info(int argc, char **argv) {
-    if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-?") == 0)) {
+    if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
         puts("usage: cograd info\n\nLists plug-ins with their keys, versions and build options.");
-        return COG_EXIT_OK;
+        return cog_output_check();
     }
     if (argc > 1) return cog_complain(COG_EXIT_USAGE, "there is no option '%s' here", argv[1]);
     print_build();
@@ -150,6 +151,5 @@ int cog_cmd_info(int argc, char **argv) {
     list_transports();
     list_described("stragglers (--stragglers)", cog_stragglers_describe);
     list_devices();
-    if (fflush(stdout) == 0) return COG_EXIT_OK;
-    return cog_complain(COG_EXIT_FAILED, "cannot write to standard output: %s", strerror(errno));
+    return cog_output_check();
 }

@@ -5,15 +5,19 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 int cog_complain(int exit_status, const char *fmt, ...) {
     va_list args;
     va_start(args, fmt);
     fflush(stdout); /* what was said before comes first where both go to one place */
-    fprintf(stderr, "%s: ", program_invocation_name);
-    vfprintf(stderr, fmt, args);
-    fputc('\n', stderr);
+    char *text = NULL;
+    if (vasprintf(&text, fmt, args) < 0) text = NULL;
     va_end(args);
+    for (char *c = text; c != NULL && *c != '\0'; c++)
+        if ((unsigned char)*c < ' ' || *c == 127) *c = '?'; /* quoted input: one line, no escapes */
+    fprintf(stderr, "%s: %s\n", program_invocation_name, text != NULL ? text : "out of memory");
+    free(text);
     return exit_status;
 }
 

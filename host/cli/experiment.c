@@ -15,6 +15,9 @@
 
 enum { LONGEST_STEP = 10 }; /* rounds between two looks at the signals */
 
+/* A loss that grew so many times does not come back. One below 1 at the start counts as 1. */
+static const double hopeless_growth = 1e6;
+
 typedef struct session {
     cog_experiment *out;
     const char *about;
@@ -132,6 +135,10 @@ static cog_report training_clocks(const session *s, cog_report report) {
     return report;
 }
 
+static bool is_hopeless(const cog_experiment *e, double loss) {
+    return !(loss <= hopeless_growth * fmax(1, e->points[0].train_loss));
+}
+
 /* Evaluate, remember, tell; ends the run when the target is reached or the loss is lost. Also
  * called once after the end, when the last round was not a reported one. */
 static void look(session *s, const cog_report *report) {
@@ -152,11 +159,11 @@ static void look(session *s, const cog_report *report) {
     if (s->ended) return;
     if (failed)
         end(s, COG_END_OUTPUT, failed);
-    else if (!isfinite(point.train_loss) || !isfinite(point.test_loss))
+    else if (is_hopeless(s->out, point.train_loss) || !isfinite(point.test_loss))
         end(s, COG_END_DIVERGED,
             cog_complain(COG_EXIT_FAILED,
-                         "%s: the loss is not finite after %lld rounds; a smaller rate may help",
-                         s->out->options->name, (long long)report->round));
+                         "%s: the loss is %.3g after %lld rounds; a smaller rate may help",
+                         s->out->options->name, point.train_loss, (long long)report->round));
     else if (s->out->has_classes && point.test_accuracy >= s->target)
         end(s, COG_END_TARGET, 0);
 }
@@ -217,6 +224,7 @@ int cog_experiment_run(const cog_options *options, const char *about, const cog_
                  .user = user,
                  .target =
                      asked || !cog_options_limited(options) ? options->target_accuracy : INFINITY};
+    out->has_target = out->has_classes && isfinite(s.target);
     const cog_engine_config config = configure(options, problem);
     cog_status status = cog_engine_create(&config, &s.engine);
     if (status == COG_OK) status = count_rounds(options, problem, &s.last_round);

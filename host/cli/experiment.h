@@ -29,6 +29,7 @@ typedef struct cog_point {
 typedef struct cog_experiment {
     const cog_options *options;
     bool has_classes;
+    bool has_target;   /* it ends at an accuracy */
     bool is_virtual;   /* time is that of a simulated cluster */
     cog_point *points; /* [n_points] */
     int n_points, capacity;

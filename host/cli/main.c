@@ -7,6 +7,7 @@
 #include "cmd_code.h"
 #include "commands.h"
 #include "complain.h"
+#include "progress.h"
 
 typedef struct subcommand {
     const char *name;
@@ -49,7 +50,7 @@ static void print_usage(void) {
 static int help(int argc, char **argv) {
     if (argc < 2) {
         print_usage();
-        return fflush(stdout) == 0 ? COG_EXIT_OK : COG_EXIT_FAILED;
+        return cog_output_check();
     }
     const subcommand *s = find(argv[1]);
     if (s == NULL || s->run == help)
@@ -62,9 +63,10 @@ static int help(int argc, char **argv) {
 int main(int argc, char **argv) {
     program_invocation_name = "cograd";
     if (argc < 2) return cog_complain(COG_EXIT_USAGE, "which subcommand? See cograd help");
-    if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0)
-        return puts("cograd " COG_VERSION) >= 0 && fflush(stdout) == 0 ? COG_EXIT_OK
-                                                                       : COG_EXIT_FAILED;
+    if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0) {
+        puts("cograd " COG_VERSION);
+        return cog_output_check();
+    }
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) return help(1, argv);
     const subcommand *s = find(argv[1]);
     if (s == NULL)

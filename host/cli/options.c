@@ -11,8 +11,9 @@
 
 #include "cograd/engine.h"
 #include "complain.h"
+#include "progress.h"
 
-enum { HELP_KEY = '?', FIRST_KEY = 256 }; /* above every character: no short options */
+enum { HELP_KEY = 'h', FIRST_KEY = 256 }; /* above every character: no short options */
 
 typedef enum kind { KIND_TEXT, KIND_INT, KIND_REAL } kind;
 
@@ -232,7 +233,8 @@ static const char train_doc[] =
     "Examples:\n"
     "  cograd train --baseline uncoded --out results\n"
     "  cograd train --code frc:stragglers=1 --stragglers exp:mean=0.01 --rounds 500\n"
-    "  cograd train --data synthetic:rows=10000,features=100 --model squared\n"
+    "  cograd train --data synthetic:rows=10000,features=100 --model squared \\\n"
+    "    --optimizer sgd:rate=0.05\n"
     "  cograd train --config settings.ini --seed 7 --json record.json\n\n"
     "`cograd info` lists every code, channel and transport with its keys.\n"
     "Exit status: 0, 1 when a run failed, 2 for a usage error, 130 after an interrupt.";
@@ -285,7 +287,7 @@ int cog_options_parse(int place, int argc, char **argv, cog_options *out) {
     if (error != 0) return complain_of_arguments(place, argc, argv);
     if (p.wants_help) {
         argp_help(&argp, stdout, ARGP_HELP_SHORT_USAGE | ARGP_HELP_LONG | ARGP_HELP_DOC, argv[0]);
-        exit(fflush(stdout) == 0 ? COG_EXIT_OK : COG_EXIT_FAILED);
+        exit(cog_output_check());
     }
     return out->config != NULL ? cog_config_read(out->config, place, out) : 0;
 }

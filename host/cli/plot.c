@@ -60,7 +60,8 @@ static void write_panel(FILE *out, const cog_experiment *experiments, int n, con
         /* a point at zero has no place on a logarithmic axis */
         fprintf(out, "  $scheme%d using ", i);
         fprintf(out, p->is_log ? "($%d > 0 ? $%d : NaN):4" : "%d:4", p->column, p->column);
-        fprintf(out, " with lines lw 2 lc rgb '%s' title ", colours[i % N_COLOURS]);
+        fprintf(out, " with linespoints lw 2 pt 7 ps 0.4 lc rgb '%s' title ",
+                colours[i % N_COLOURS]);
         write_quoted(out, experiments[i].options->name);
         fputs(i + 1 < n ? ", \\\n" : "\n", out);
     }
@@ -79,7 +80,7 @@ static void write_script(FILE *out, const cog_experiment *experiments, int n) {
     fputs("# gnuplot curves.gp writes curves.png\n", out);
     for (int i = 0; i < n; i++) write_data(out, &experiments[i], i);
     fputs("set terminal pngcairo size 1500,520 font 'sans,11' noenhanced\n"
-          "set output 'curves.png'\n"
+          "if (exists('ARG1') && strlen(ARG1)) set output ARG1; else set output 'curves.png'\n"
           "set grid lt 1 lw 0.5 lc rgb '#cccccc'\nset border 3\nset tics nomirror\n"
           "set lmargin 9\nset rmargin 5\n",
           out);
@@ -99,20 +100,22 @@ static void write_script(FILE *out, const cog_experiment *experiments, int n) {
     fputs("unset multiplot\n", out);
 }
 
-/* Run `gnuplot curves.gp` in the folder. */
-static int run_gnuplot(const char *folder) {
+enum { NO_GNUPLOT = -1 };
+
+/* Run gnuplot on curves.gp in the folder. NO_GNUPLOT after saying so, else an exit status. */
+static int run_gnuplot(const char *folder, const char *png) {
     posix_spawn_file_actions_t actions;
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_addchdir_np(&actions, folder);
     /* its remarks about short axes are not for our user; after an error the script shows them */
     posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
-    char *const arguments[] = {"gnuplot", "curves.gp", NULL};
+    char *const arguments[] = {"gnuplot", "-c", "curves.gp", (char *)png, NULL};
     pid_t child;
     const int error = posix_spawnp(&child, "gnuplot", &actions, NULL, arguments, environ);
     posix_spawn_file_actions_destroy(&actions);
     if (error == ENOENT) {
         printf("No plot: gnuplot is not installed; %s/curves.gp is ready for it.\n", folder);
-        return 0;
+        return NO_GNUPLOT;
     }
     if (error != 0) return cog_complain(COG_EXIT_FAILED, "cannot run gnuplot: %s", strerror(error));
     int result;
@@ -120,6 +123,42 @@ static int run_gnuplot(const char *folder) {
         if (errno != EINTR) return cog_complain(COG_EXIT_FAILED, "gnuplot: %s", strerror(errno));
     if (WIFEXITED(result) && WEXITSTATUS(result) == 0) return 0;
     return cog_complain(COG_EXIT_FAILED, "gnuplot failed on %s/curves.gp", folder);
+}
+
+/* gnuplot does not notice a full disk: a PNG is whole when its last chunk is there. */
+static bool is_whole_png(const char *path) {
+    static const char end[8] = "IEND\xae\x42\x60\x82";
+    char last[sizeof(end)];
+    FILE *file = fopen(path, "rb");
+    if (file == NULL) return false;
+    const bool whole = fseek(file, -(long)sizeof(last), SEEK_END) == 0 &&
+                       fread(last, sizeof(last), 1, file) == 1 &&
+                       memcmp(last, end, sizeof(last)) == 0;
+    fclose(file);
+    return whole;
+}
+
+static int draw(const char *folder, cog_file *png) {
+    const char *path = png->temporary != NULL ? png->temporary : png->target;
+    const char *slash = strrchr(path, '/'); /* gnuplot runs in the folder */
+    const int status = run_gnuplot(folder, path[0] == '/' ? path : slash + 1);
+    if (status != 0) return status;
+    if (png->temporary != NULL && !is_whole_png(path))
+        return cog_complain(COG_EXIT_FAILED, "cannot write '%s': gnuplot left it incomplete",
+                            png->target);
+    return cog_file_commit(png);
+}
+
+static int write_png(const char *folder) {
+    char *path = cog_path_join(folder, "curves.png");
+    if (path == NULL) return COG_EXIT_FAILED;
+    cog_file png;
+    int status = cog_file_open(path, &png);
+    free(path);
+    if (status != 0) return status;
+    status = draw(folder, &png);
+    cog_file_discard(&png);
+    return status == NO_GNUPLOT ? 0 : status;
 }
 
 /* Curves need two points; gnuplot takes an empty plot for an error. */
@@ -143,5 +182,5 @@ int cog_plot_write(const char *folder, const cog_experiment *experiments, int n)
     if (status != 0) return status;
     write_script(script.stream, experiments, n);
     status = cog_file_commit(&script);
-    return status != 0 ? status : run_gnuplot(folder);
+    return status != 0 ? status : write_png(folder);
 }

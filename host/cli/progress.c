@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <math.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "complain.h"
@@ -31,6 +32,10 @@ int cog_output_check(void) {
 int cog_progress_show(const cog_experiment *e) {
     char line[512];
     describe(e, line, sizeof(line));
+    struct winsize window; /* a line that wraps cannot be overwritten */
+    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 1 &&
+        window.ws_col < sizeof(line))
+        line[window.ws_col - 1] = '\0';
     /* back to the start, and clear what a longer line left */
     printf(isatty(STDOUT_FILENO) ? "\r%s\033[K" : "%s\n", line);
     return cog_output_check();

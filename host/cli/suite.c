@@ -46,6 +46,7 @@ static int finish(cog_suite *s, cog_outputs *outputs) {
     if (!outputs->lost)
         cog_table_print(stdout, s->experiment, s->n_run,
                         s->reference < s->n_run && s->n_run > 1 ? s->reference : -1);
+    fflush(stdout); /* the record may go to /dev/stdout: after the table */
     json_t *record = s->make_record(s);
     if (record == NULL) return COG_EXIT_FAILED;
     const int status = cog_outputs_commit(outputs, record, s->experiment, s->n_run);

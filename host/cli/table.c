@@ -65,6 +65,11 @@ static void print_ratio(FILE *out, const char *before, double reference, double 
 static void print_comparison(FILE *out, const cog_experiment *e, const cog_experiment *reference) {
     const cog_report *mine = &cog_experiment_last(e)->report;
     const cog_report *other = &cog_experiment_last(reference)->report;
+    if (!e->has_target || !reference->has_target) {
+        fprintf(out, "%s against %s: no ratio, because there was no target accuracy to reach.\n",
+                e->options->name, reference->options->name);
+        return;
+    }
     if (e->ending != COG_END_TARGET || reference->ending != COG_END_TARGET) {
         const cog_experiment *short_one = e->ending != COG_END_TARGET ? e : reference;
         fprintf(out, "%s against %s: no ratio, because %s did not reach the target accuracy.\n",

@@ -3,8 +3,8 @@
  *   images   00 00 08 03, rows, height, width as big-endian 32-bit numbers, then one byte a pixel
  *   labels   00 00 08 01, rows, then one byte a label, 0..9
  *
- *   mnist    looks for a folder `mnist` in $COGRAD_DATA, ./data, the installed data and the
- *            source tree's, in this order
+ *   mnist    the folder `mnist` in $COGRAD_DATA, or where that is not set, the first one in ./data,
+ *            the installed data and the source tree's
  *
  * Sizes in a header are compared with what the file can hold before anything is allocated. */
 #include <inttypes.h>
@@ -145,17 +145,22 @@ cog_status cog_dataset_open_idx(const char *folder, cog_dataset **train, cog_dat
 
 static cog_status open_mnist(cog_spec *spec, cog_dataset **train, cog_dataset **test) {
     COG_TRY(cog_spec_finish(spec));
-    const char *const places[] = {getenv("COGRAD_DATA"), "data", COG_DATA_DIR, COG_SOURCE_DATA_DIR};
+    const char *const places[] = {"data", COG_DATA_DIR, COG_SOURCE_DATA_DIR};
+    const char *chosen = getenv("COGRAD_DATA"); /* wrong is wrong: no other data instead */
+    if (chosen != NULL && chosen[0] != '\0') {
+        char folder[PATH_MAX];
+        snprintf(folder, sizeof(folder), "%s/mnist", chosen);
+        return cog_dataset_open_idx(folder, train, test);
+    }
     for (size_t i = 0; i < sizeof(places) / sizeof(*places); i++) {
         char folder[PATH_MAX], path[PATH_MAX];
-        if (places[i] == NULL) continue;
         snprintf(folder, sizeof(folder), "%s/mnist", places[i]);
         if (find_file(folder, train_names.images, path))
             return cog_dataset_open_idx(folder, train, test);
     }
     COG_FAIL(
         COG_ERR_IO,
-        "the files of MNIST are neither in $COGRAD_DATA/mnist nor in data/mnist nor in %s/mnist",
+        "the files of MNIST are neither in data/mnist nor in %s/mnist, and COGRAD_DATA is not set",
         COG_DATA_DIR);
 }
 

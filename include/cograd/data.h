@@ -19,7 +19,7 @@ typedef struct cog_dataset {
 } cog_dataset;
 
 /* Read or make the training and the test part.
- *   spec   "mnist"        the copy shipped with cograd, or the one in $COGRAD_DATA/mnist
+ *   spec   "mnist"        the copy shipped with cograd; when COGRAD_DATA is set, $COGRAD_DATA/mnist
  *          "DIR"          a folder with the four IDX files of MNIST, plain or gzip; pixels are
  *                         divided by 255
  *          "libsvm:FILE"  sparse text; the test part is test=FILE, or every 10th row. Labels are

@@ -2,6 +2,7 @@
 """test_errors.py PROGRAM SOURCE_DIR - every bad input gets one sentence, the right status, and leaves
 nothing behind."""
 import gzip
+import os
 import resource
 import struct
 import subprocess
@@ -83,7 +84,8 @@ class Arguments(Refusals):
                 ("'nope' cpu", "--device", "nope"),
                 ("'nope' exp", "--stragglers", "nope"),
                 ("'nope' mlp", "--model", "nope"),
-                ("'nope'", "--baseline", "nope")):
+                ("'nope'", "--baseline", "nope"),
+                ("'a?[31m?'", "--code", "a\x1b[31m\n")):
             self.refuse(USAGE, words, "train", *cli.SMALL, *arguments)
 
     def test_specs_with_impossible_values(self):
@@ -173,6 +175,9 @@ class Data(Refusals):
         self.give("empty/.keep", "")
         self.refuse(FAILED, "empty", "train", "--data", "./empty")
         self.refuse(FAILED, "none.txt", "train", "--data", "libsvm:none.txt")
+        done = self.run_cograd("train", "--rounds", "1", env={**os.environ, "COGRAD_DATA": "wrong"})
+        self.assertEqual(done.returncode, FAILED)
+        self.assert_one_sentence(done.stderr, "wrong/mnist")
 
     def test_damaged(self):
         image, label = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
@@ -245,6 +250,15 @@ class Files(Refusals):
                                   text=True, cwd=self.folder)
         self.assertEqual(done.returncode, FAILED)
         self.assert_one_sentence(done.stderr, "standard output")
+
+    def test_full_standard_output_of_a_text(self):
+        for arguments in ("--help", "--version", "help", "info", "info --help", "train --help",
+                          "compare -h", "code --help", "code lwpd"):
+            with self.subTest(arguments), open("/dev/full", "w") as full:
+                done = subprocess.run([cli.PROGRAM, *arguments.split()], stdout=full,
+                                      stderr=subprocess.PIPE, text=True)
+                self.assertEqual(done.returncode, FAILED)
+                self.assert_one_sentence(done.stderr, "standard output")
 
 
 if __name__ == "__main__":

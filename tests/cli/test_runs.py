@@ -7,6 +7,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import termios
 import time
 
 import cli
@@ -64,7 +65,27 @@ class Runs(cli.Case):
         if not shutil.which("gnuplot"):
             self.skipTest("gnuplot is not installed")
         self.train("--rounds", "25", "--out", "out")
-        self.assertEqual((self.folder / "out/curves.png").read_bytes()[:8], b"\x89PNG\r\n\x1a\n")
+        png = (self.folder / "out/curves.png").read_bytes()
+        self.assertEqual(png[:8], b"\x89PNG\r\n\x1a\n")
+        self.assertEqual(png[-8:-4], b"IEND")
+        subprocess.run(["gnuplot", "curves.gp"], cwd=self.folder / "out", check=True,
+                       stderr=subprocess.DEVNULL)
+        self.assertEqual((self.folder / "out/curves.png").read_bytes(), png)
+
+    def test_a_png_that_was_cut_does_not_appear(self):
+        fake = self.folder / "gnuplot"
+        fake.write_text("#!/bin/sh\necho half > \"$3\"\n")
+        fake.chmod(0o755)
+        done = self.run_cograd("train", *cli.SMALL, "--rounds", "20", "--out", "out",
+                               env={**os.environ, "PATH": str(self.folder)})
+        self.assertEqual(done.returncode, 1)
+        self.assert_one_sentence(done.stderr, "curves.png", "incomplete")
+        fake.unlink()
+        self.assertEqual(self.files(), ["out/curves.gp", "out/log.jsonl", "out/record.json"])
+
+    def test_a_record_on_standard_output_follows_the_table(self):
+        done = self.train("--rounds", "20", "--json", "/dev/stdout")
+        self.assertEqual(json.loads(done.stdout[done.stdout.index("{"):])["rounds"], 20)
 
     def test_without_gnuplot_one_sentence_says_so(self):
         done = self.run_cograd("train", *cli.SMALL, "--rounds", "20", "--out", "out",
@@ -116,9 +137,23 @@ class Runs(cli.Case):
         done = self.train("--data", "synthetic:rows=400,features=10", "--model", "squared",
                           "--channel", "identity", "--optimizer", "sgd:rate=1e6", "--rounds", "5000",
                           "--json", "r", status=1)
-        self.assert_one_sentence(done.stderr, "finite")
+        self.assert_one_sentence(done.stderr, "smaller rate")
         self.assertEqual(self.record("r")["stopped"], "diverged")
-        self.assertIsNone(self.record("r")["train_loss"])
+
+    def test_a_loss_that_only_grows_has_diverged_before_it_overflows(self):
+        self.train("--data", "synthetic:rows=400,features=10", "--model", "squared", "--channel",
+                   "identity", "--optimizer", "sgd:rate=3", "--rounds", "30", "--json", "r", status=1)
+        record = self.record("r")
+        self.assertEqual(record["stopped"], "diverged")
+        self.assertGreater(record["test_loss"], 1e6)
+
+    def test_the_examples_of_the_help_converge(self):
+        text = self.run_cograd("train", "--help").stdout.replace("\\\n", " ")
+        (example,) = [line.split() for line in text.splitlines() if "--data synthetic" in line
+                      and line.strip().startswith("cograd")]
+        done = self.run_cograd(*example[1:], "--json", "r")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertLess(self.record("r")["test_loss"], 1)
 
     def test_a_run_that_starves_is_a_failure_with_a_record(self):
         done = self.train("--code", "uncoded", "--code", "lwpd:weight=2,wait=8", "--stragglers",
@@ -136,7 +171,7 @@ class Runs(cli.Case):
         self.assertEqual(record["baseline"]["scheme"], "uncoded")
         self.assertEqual(record["baseline"]["optimizer"], "momentum:rate=0.01")
         self.assertEqual({line["scheme"] for line in self.log()}, {"lwpd", "uncoded"})
-        self.assertIn("no ratio", done.stdout)
+        self.assertIn("no ratio, because there was no target", done.stdout)
 
     def test_ratios_are_those_of_the_records(self):
         done = self.train("--data", "synthetic:rows=400,features=10,classes=2,noise=0.01",
@@ -260,6 +295,7 @@ class Ends(cli.Case):
 class Texts(cli.Case):
     def test_a_terminal_gets_one_changing_line(self):
         ours, theirs = os.openpty()
+        termios.tcsetwinsize(theirs, (24, 40))
         child = subprocess.Popen([cli.PROGRAM, "train", *cli.SMALL, "--rounds", "40"],
                                  stdout=theirs, cwd=self.folder)
         os.close(theirs)
@@ -273,6 +309,8 @@ class Texts(cli.Case):
         self.assertEqual(child.wait(), 0)
         progress = text.decode().split("\r\n")[0]
         self.assertEqual(re.findall(r"\r\w+  round (\d+) ", progress), ["0", "10", "20", "30", "40"])
+        lines = progress.replace("\x1b[K", "").split("\r")
+        self.assertEqual({len(line) for line in lines[1:]}, {39})  # a longer one would wrap
 
     def test_help_is_on_standard_output(self):
         for arguments in (["--help"], ["help"], ["train", "--help"], ["compare", "--help"],
