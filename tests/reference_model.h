@@ -20,6 +20,7 @@ typedef struct ref_model {
     int n_layers;
     int out[REF_MAX_LAYERS]; /* outputs of each layer */
     int n_features, n_classes, n_blocks;
+    bool no_bias; /* of a linear model */
 } ref_model;
 
 static inline int ref_in(const ref_model *m, int l) {
@@ -38,7 +39,8 @@ static inline int64_t ref_offset(const ref_model *m, int l) {
 }
 
 static inline int64_t ref_block_len(const ref_model *m) {
-    if (m->loss != REF_SOFTMAX) return (m->n_features + 1 + m->n_blocks - 1) / m->n_blocks;
+    if (m->loss != REF_SOFTMAX)
+        return (m->n_features + !m->no_bias + m->n_blocks - 1) / m->n_blocks;
     return ref_offset(m, m->n_layers);
 }
 
@@ -57,7 +59,7 @@ static inline void ref_scores(const ref_model *m, const double *params, const fl
     for (int i = 0; i < m->n_features; i++) from[i] = x[i];
     for (int l = 0; l < m->n_layers; l++) {
         for (int o = 0; o < m->out[l]; o++) {
-            scores[o] = params[ref_index(m, l, o, ref_in(m, l))];
+            scores[o] = m->no_bias ? 0 : params[ref_index(m, l, o, ref_in(m, l))];
             for (int i = 0; i < ref_in(m, l); i++)
                 scores[o] += params[ref_index(m, l, o, i)] * from[i];
         }

@@ -16,13 +16,15 @@ static const int64_t segment[SEGMENTS + 1] = {0, 4, 4, 9, ROWS}; /* the second h
 
 /* clang-format off */
 static const ref_model models[] = {
-    {"mlp:hidden=6x4", REF_SOFTMAX, 0, 3, {6, 4, 10}, FEATURES, 10, 1},
-    {"mlp:hidden=7", REF_SOFTMAX, 0, 2, {7, 3}, FEATURES, 3, 1},
-    {"softmax", REF_SOFTMAX, 0, 1, {10}, FEATURES, 10, 1},
-    {"squared", REF_SQUARED, 0, 1, {1}, FEATURES, 0, 1},
-    {"logistic", REF_LOGISTIC, 0, 1, {1}, FEATURES, 2, 1},
-    {"squared:l2=0.1", REF_SQUARED, 0.1, 1, {1}, FEATURES, 0, 1},
-    {"logistic:l2=0.7", REF_LOGISTIC, 0.7, 1, {1}, FEATURES, 2, 1},
+    {"mlp:hidden=6x4", REF_SOFTMAX, 0, 3, {6, 4, 10}, FEATURES, 10, 1, false},
+    {"mlp:hidden=7", REF_SOFTMAX, 0, 2, {7, 3}, FEATURES, 3, 1, false},
+    {"softmax", REF_SOFTMAX, 0, 1, {10}, FEATURES, 10, 1, false},
+    {"squared", REF_SQUARED, 0, 1, {1}, FEATURES, 0, 1, false},
+    {"logistic", REF_LOGISTIC, 0, 1, {1}, FEATURES, 2, 1, false},
+    {"squared:l2=0.1", REF_SQUARED, 0.1, 1, {1}, FEATURES, 0, 1, false},
+    {"logistic:l2=0.7", REF_LOGISTIC, 0.7, 1, {1}, FEATURES, 2, 1, false},
+    {"squared:bias=0", REF_SQUARED, 0, 1, {1}, FEATURES, 0, 1, true},
+    {"logistic:l2=0.7,bias=0", REF_LOGISTIC, 0.7, 1, {1}, FEATURES, 2, 1, true},
 };
 /* clang-format on */
 static const int block_counts[] = {1, 2, 3, 4, 7, 12};
@@ -267,7 +269,7 @@ static int64_t message_cost(fixture *f, int n_slices, const cog_slice *slices) {
 
 /* 2 * rows * weights of the network: one matrix product per layer. */
 Test(model, messages_cost_one_block_and_data_subset_codes_nothing_extra) {
-    const ref_model ref = {"mlp:hidden=8x4", REF_SOFTMAX, 0, 3, {8, 4, 4}, FEATURES, 4, 1};
+    const ref_model ref = {"mlp:hidden=8x4", REF_SOFTMAX, 0, 3, {8, 4, 4}, FEATURES, 4, 1, false};
     const int64_t n_weights = 8 * FEATURES + 4 * 8 + 4 * 4;
     fixture f;
     set_up(&f, &ref, 1);

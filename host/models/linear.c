@@ -3,6 +3,7 @@
  *   squared    1/2 (x.w + b - y)^2                        for real targets
  *   logistic   log(1 + exp(-(2 y - 1) (x.w + b)))         for classes 0 and 1
  *   l2         lambda of lambda/2 ||w||^2, added to the mean loss; b goes free. Default 0
+ *   bias=0     there is no b. Default 1
  *
  * The n_features + 1 numbers (w, b) are cut into n_blocks equal contiguous blocks, the last ones
  * padded. With one output there is nothing to fold before the product: every slice is a
@@ -26,6 +27,7 @@ typedef struct linear {
     int32_t n_blocks;
     int64_t block_len;
     int columns; /* scores of a row: 1, or 2 for (0, x.w + b) */
+    bool has_bias;
     double l2;
 } linear;
 
@@ -47,6 +49,7 @@ static cog_status forward(const linear *model, cog_device *device, const cog_bat
     float *score = score_column(model, workspace);
     COG_TRY(cog_device_gemm(device, false, false, batch->n_rows, 1, model->n_features, 1, batch->x,
                             batch->n_features, 0, params, 1, 0, 0, score, model->columns, 0, 1));
+    if (!model->has_bias) return COG_OK;
     const cog_panels bias = {1, 1, 0};
     return device->ops->bias_relu(device, batch->n_rows, model->columns, params + model->n_features,
                                   bias, false, score);
@@ -90,7 +93,7 @@ static cog_status add_slice(const linear *model, cog_device *device, const cog_b
                                        params + column, 1, out, n));
     }
     const int64_t bias = model->n_features - column;
-    if (bias < 0 || bias >= model->block_len) return COG_OK;
+    if (!model->has_bias || bias < 0 || bias >= model->block_len) return COG_OK;
     return device->ops->sum_rows(device, rows, 1, model->columns, coef, delta, 1, out + bias);
 }
 
@@ -149,9 +152,11 @@ static cog_status open_linear(cog_spec *spec, const cog_model_shape *shape, int 
     out->user = model;
     out->destroy = free;
     COG_TRY(cog_spec_real(spec, "l2", 0, 0, 1e6, &model->l2));
+    COG_TRY(cog_spec_flag(spec, "bias", true, &model->has_bias));
+    const int64_t numbers = shape->n_features + (model->has_bias ? 1 : 0);
     model->n_features = shape->n_features;
     model->n_blocks = shape->n_blocks;
-    model->block_len = (shape->n_features + shape->n_blocks) / shape->n_blocks;
+    model->block_len = (numbers + shape->n_blocks - 1) / shape->n_blocks;
     model->columns = columns;
     out->block_len = model->block_len;
     out->n_params = model->block_len * model->n_blocks;
