@@ -50,10 +50,6 @@ typedef struct cog_kernel_columns {
  * column c is bias[c / group * block_len + c % group]. */
 int cog_cuda_bias_relu(void *stream, int64_t rows, int64_t ld, const float *bias, int32_t n_blocks,
                        int64_t group, int64_t block_len, int relu, float *z);
-/* delta may be z; row_loss and row_correct may be NULL. */
-int cog_cuda_softmax_cross_entropy(void *stream, int64_t rows, int64_t n_classes, int64_t ld,
-                                   const float *z, const float *label, float *delta,
-                                   float *row_loss, float *row_correct);
 int cog_cuda_relu_backward(void *stream, const float *activation, float *delta, int64_t n);
 /* out[r, c] = the sum of the terms, c < group, on top of what out holds when accumulate; products
  * and sums are rounded one by one, in the order of the terms. */
@@ -63,6 +59,13 @@ int cog_cuda_fold_columns(void *stream, int64_t rows, int64_t group, int64_t ld,
 /* y[c] = alpha * sum over rows of d[r, c] + beta * y[c], c < cols; y is not read when beta is 0. */
 int cog_cuda_sum_rows(void *stream, int64_t rows, int64_t cols, int64_t ld, float alpha,
                       const float *d, float beta, float *y);
+
+/* ---- softmax.cu; meaning: devices/cpu.c and host/device.h ------------------------------------ */
+
+/* delta may be z; row_loss and row_correct may be NULL. */
+int cog_cuda_softmax_cross_entropy(void *stream, int64_t rows, int64_t n_classes, int64_t ld,
+                                   const float *z, const float *label, float *delta,
+                                   float *row_loss, float *row_correct);
 
 /* ---- decode.cu; meaning: host/replica.c and host/optimizer.c ------------------------------- */
 
