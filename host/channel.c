@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "check.h"
+#include "rng.h"
 
 struct cog_channel {
     cog_quantizer quantizer;
@@ -68,6 +69,12 @@ static cog_status configure(cog_channel *c, const char *text, int64_t n) {
     c->kernels = ops->on[c->device->ops->kind];
     COG_CHECK(c->kernels != NULL, COG_ERR_UNSUPPORTED, "'%s' has no kernels for device '%s'",
               ops->name, c->device->ops->name);
+    if (!c->feedback || ops->worst_error == NULL) return COG_OK;
+    const double worst = ops->worst_error(&c->quantizer);
+    COG_CHECK(worst < 1, COG_ERR_SPEC,
+              "error feedback over '%s' need not stay bounded: a message of %lld entries may leave "
+              "%.3g times its energy behind, where less than 1 is needed",
+              ops->name, (long long)n, worst);
     return COG_OK;
 }
 
@@ -95,6 +102,11 @@ void cog_channel_close(cog_channel *c) {
     free(c->host);
     free(c->spare);
     free(c);
+}
+
+void cog_channel_seed(cog_channel *c, uint64_t seed, uint32_t message) {
+    cog_rng rng = cog_rng_make(seed, COG_STREAM_COMPRESSOR, message, 0);
+    c->quantizer.stream = cog_rng_u32(&rng);
 }
 
 const cog_quantizer *cog_channel_quantizer(const cog_channel *c) { return &c->quantizer; }

@@ -23,6 +23,10 @@ cog_status cog_channel_open(const char *spec, cog_device *device, int64_t n, cog
                             cog_channel **out);
 void cog_channel_close(cog_channel *channel); /* accepts NULL */
 
+/* Sender: rounding and choices at random are a function of the run's seed, the message and how many
+ * of its payloads were used. Without this call those of all senders are the same. */
+void cog_channel_seed(cog_channel *channel, uint64_t seed, uint32_t message);
+
 const cog_quantizer *cog_channel_quantizer(const cog_channel *channel);
 
 /* Sender: pack sum over terms of coef * x, plus the error. n_terms < COG_MAX_TERMS. The payload

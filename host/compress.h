@@ -32,6 +32,10 @@ typedef struct cog_quantizer {
     int64_t kept;                        /* the most entries a payload speaks of */
     double ratio;                        /* the share that was asked for */
     bool bf16_values;                    /* values travel as bf16 instead of fp32 */
+    bool amplified;                      /* what is sent stands for what is not, too */
+    bool nearest;                        /* rounding is to nearest instead of at random */
+    int bits;                            /* of an entry */
+    uint32_t stream;                     /* a sender's own random numbers; no receiver needs it */
     const struct cog_tile_ops *tile_ops; /* hot loops in this processor's instruction set */
 } cog_quantizer;
 
@@ -66,6 +70,9 @@ typedef struct cog_quantizer_ops {
     size_t (*used_bytes)(const cog_quantizer *q, const void *payload);
     /* ERR_FORMAT unless these bytes, from a stranger, are a payload `add` can take. */
     cog_status (*check)(const cog_quantizer *q, const void *payload, size_t bytes);
+    /* (optional) The largest mean of ||trial - decoded||^2 / ||trial||^2 over all trials; default
+     * is less than 1. From 1 on error feedback need not stay bounded, and is refused. */
+    double (*worst_error)(const cog_quantizer *q);
     /* (optional, sparse families) The positions a payload in host memory speaks of, ascending, and
      * how many; at most max_positions of them. */
     int64_t (*positions)(const cog_quantizer *q, const void *payload, int64_t *out);

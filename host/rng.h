@@ -16,8 +16,9 @@ typedef enum cog_stream {
     COG_STREAM_CODE,       /* a = attempt, b = round */
     COG_STREAM_DATA,       /* a = part, b = row */
     COG_STREAM_ANALYSIS,   /* sampled straggler sets */
-    COG_STREAM_COMPRESSOR, /* a = round, b = message */
-    COG_STREAM_TEST
+    COG_STREAM_COMPRESSOR, /* a = message: seed of the streams of its payloads */
+    COG_STREAM_TEST,
+    COG_STREAM_DITHER /* a = payload, b = use */
 } cog_stream;
 
 typedef struct cog_rng {

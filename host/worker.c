@@ -68,8 +68,10 @@ static cog_status open_channels(cog_worker *w) {
     w->slices = calloc((size_t)longest + 1, sizeof(*w->slices));
     COG_CHECK(w->channel && w->payload && w->bytes && w->slices, COG_ERR_MEMORY,
               "no memory for a worker's channels");
-    for (int i = 0; i < w->count; i++)
+    for (int i = 0; i < w->count; i++) {
         COG_TRY(cog_channel_open(w->job->channel, w->device, n, COG_SENDER, &w->channel[i]));
+        cog_channel_seed(w->channel[i], w->job->seed, (uint32_t)(w->first + i));
+    }
     return cog_device_zeros(w->device, n, &w->message);
 }
 
