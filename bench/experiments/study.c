@@ -96,7 +96,7 @@ double *study_curve(study_curves *c, const char *fmt, ...) {
 static void write_csv(const study *s, const char *file, const study_curves *c) {
     FILE *out = study_file(s, file);
     fputs(c->x_name, out);
-    for (int k = 0; k < c->n_curves; k++) fprintf(out, ",%s", c->name[k]);
+    for (int k = 0; k < c->n_curves; k++) fprintf(out, ",\"%s\"", c->name[k]);
     for (int i = 0; i < c->n_points; i++) {
         fprintf(out, "\n%.9g", c->x[i]);
         for (int k = 0; k < c->n_curves; k++)
