@@ -44,7 +44,7 @@ __device__ inline void load_scales(const cog_kernel_format &f, const tile &t, in
     for (int i = (int)threadIdx.x; i < n * parts; i += THREADS) {
         const int m = i / parts, part = i % parts;
         const uint32_t *scale = static_cast<const uint32_t *>(b->message[m].payload) + 1;
-        b->part[m][part] = scale[(t.first >> f.part_bits) + part];
+        b->part[m][part] = __ldg(scale + (t.first >> f.part_bits) + part);
     }
 }
 
@@ -72,8 +72,8 @@ __device__ inline void sum_counts(const cog_kernel_format &f, const tile &t, int
         const char *payload = static_cast<const char *>(b->message[m].payload);
         const uint32_t *count = reinterpret_cast<const uint32_t *>(payload + f.extra);
         uint32_t pair = 0, start = 0;
-        if (2 * lane_id() < skipped + parts) pair = count[run * (RUN / 2) + lane_id()];
-        if (lane_id() == 0) start = reinterpret_cast<const uint32_t *>(payload)[1 + run];
+        if (2 * lane_id() < skipped + parts) pair = __ldg(count + run * (RUN / 2) + lane_id());
+        if (lane_id() == 0) start = __ldg(reinterpret_cast<const uint32_t *>(payload) + 1 + run);
         const uint32_t low = pair & 0xffff, high = pair >> 16;
         start += low + high;
         for (int apart = 1; apart < COG_WARP; apart *= 2) {
@@ -114,12 +114,12 @@ __device__ inline void add(float weight, const four &x, four *sum) {
 
 template <bool WIDE>
 __device__ inline void add_floats(const float *x, float weight, int count, four (&sum)[GROUPS]) {
-    for (int g = 0; g < GROUPS; g++) add(weight, get<WIDE>(x, count, 15, g), &sum[g]);
+    for (int g = 0; g < GROUPS; g++) add(weight, get_payload<WIDE>(x, count, g), &sum[g]);
 }
 
 template <bool WIDE>
 __device__ inline void add_bf16(const uint16_t *x, float weight, int count, four (&sum)[GROUPS]) {
-    for (int g = 0; g < GROUPS; g++) add(weight, get_bf16<WIDE>(x, count, g), &sum[g]);
+    for (int g = 0; g < GROUPS; g++) add(weight, get_payload<WIDE>(x, count, g), &sum[g]);
 }
 
 /* The warp's words of signs are loaded by the first lanes, those of zeros by the next; every lane
@@ -134,7 +134,7 @@ __device__ inline void add_signs(const cog_kernel_format &f, const tile &t, cons
     const char *section = payload + (is_zero ? f.extra : f.body);
     uint32_t word = 0;
     if (lane_id() < (has_zeros ? 2 * WORDS : WORDS) && mine * 32 < t.count)
-        word = reinterpret_cast<const uint32_t *>(section)[t.first / 32 + mine];
+        word = __ldg(reinterpret_cast<const uint32_t *>(section) + t.first / 32 + mine);
     for (int g = 0; g < GROUPS; g++) {
         const int part = (int)((int64_t)place<WIDE>(g, 0) >> f.part_bits);
         const uint32_t scale = b.part[m][place<WIDE>(g, 0) < t.count ? part : 0];
@@ -157,7 +157,7 @@ __device__ inline void add_signs(const cog_kernel_format &f, const tile &t, cons
 template <int LAYOUT, bool WIDE>
 __device__ inline void add_dense(const cog_kernel_decode &w, const tile &t, const batch &b, int n,
                                  four (&sum)[GROUPS]) {
-#pragma unroll 2
+#pragma unroll(LAYOUT == COG_LAYOUT_SIGNS ? 2 : 1) /* or registers run out */
     for (int m = 0; m < n; m++) {
         const char *body = body_of(w.format, b.message[m]);
         const float weight = b.message[m].weight;
@@ -190,9 +190,10 @@ __device__ inline entry find_entry(const cog_kernel_format &f, const batch &b, i
     int part = 0;
     while (part + 1 < parts && e >= begin[part + 1]) part++;
     entry found;
-    found.place = (part << f.part_bits) + reinterpret_cast<const uint16_t *>(offset)[e];
-    found.value = f.value_bytes == 2 ? cog_float_of(reinterpret_cast<const uint16_t *>(value)[e])
-                                     : reinterpret_cast<const float *>(value)[e];
+    found.place = (part << f.part_bits) + __ldg(reinterpret_cast<const uint16_t *>(offset) + e);
+    found.value = f.value_bytes == 2
+                      ? cog_float_of(__ldg(reinterpret_cast<const uint16_t *>(value) + e))
+                      : __ldg(reinterpret_cast<const float *>(value) + e);
     return found;
 }
 
@@ -237,7 +238,8 @@ __device__ inline void sum_messages(const cog_kernel_decode &w, const tile &t, c
                                     four (&sum)[GROUPS]) {
     float *shared_sum = reinterpret_cast<float *>(c->sum);
     if (SPARSE)
-        for (int g = 0; g < GROUPS; g++) put<WIDE>(shared_sum, TILE, 15, g, sum[g]);
+        for (int i = (int)threadIdx.x; i < TILE / 4; i += THREADS)
+            c->sum[i] = make_float4(0, 0, 0, 0);
     if (threadIdx.x < 2) c->first[threadIdx.x] = w.first[t.block + (int)threadIdx.x];
     __syncthreads();
     for (int from = c->first[0], end = c->first[1]; from < end; from += BATCH) {
@@ -262,8 +264,14 @@ __device__ inline void decode_tile(const cog_kernel_decode &w, const tile &t, co
     step<RULE, WIDE, SPARSE>(w, t, sum);
 }
 
+/* Blocks a multiprocessor shall hold: as many as registers allow without spills. */
+constexpr int resident(int layout, int rule) {
+    const bool loads_ahead = layout == COG_LAYOUT_FP32 || layout == COG_LAYOUT_BF16;
+    return loads_ahead || rule == COG_RULE_ADAM ? 2 : 3;
+}
+
 template <int LAYOUT, int RULE>
-__global__ void __launch_bounds__(THREADS, RULE == COG_RULE_ADAM ? 2 : 3)
+__global__ void __launch_bounds__(THREADS, resident(LAYOUT, RULE))
     decode_kernel(const __grid_constant__ cog_kernel_decode w, int tiles_per_block) {
     constexpr bool SPARSE = LAYOUT >= COG_LAYOUT_CHUNKS;
     __shared__ common<SPARSE> c;

@@ -58,18 +58,32 @@ template <bool WIDE> __device__ inline four get(const float *x, int count, int l
     return got;
 }
 
-template <bool WIDE> __device__ inline four get_bf16(const uint16_t *x, int count, int g) {
+/* The same of a payload: its address was data, so the compiler must be told where it points. */
+template <bool WIDE> __device__ inline four get_payload(const float *x, int count, int g) {
     four got = {{0, 0, 0, 0}};
     if constexpr (WIDE) {
-        const ushort4 v = cog_load4(x + place<true>(g, 0));
-        got = {{cog_float_of(v.x), cog_float_of(v.y), cog_float_of(v.z), cog_float_of(v.w)}};
+        const float4 v = __ldg(reinterpret_cast<const float4 *>(x + place<true>(g, 0)));
+        got = {{v.x, v.y, v.z, v.w}};
     } else {
         for (int j = 0; j < 4; j++)
-            if (has<WIDE>(count, 15, g, j)) got.v[j] = cog_float_of(x[place<WIDE>(g, j)]);
+            if (has<WIDE>(count, 15, g, j)) got.v[j] = __ldg(x + place<WIDE>(g, j));
     }
     return got;
 }
 
+template <bool WIDE> __device__ inline four get_payload(const uint16_t *x, int count, int g) {
+    four got = {{0, 0, 0, 0}};
+    if constexpr (WIDE) {
+        const ushort4 v = __ldg(reinterpret_cast<const ushort4 *>(x + place<true>(g, 0)));
+        got = {{cog_float_of(v.x), cog_float_of(v.y), cog_float_of(v.z), cog_float_of(v.w)}};
+    } else {
+        for (int j = 0; j < 4; j++)
+            if (has<WIDE>(count, 15, g, j)) got.v[j] = cog_float_of(__ldg(x + place<WIDE>(g, j)));
+    }
+    return got;
+}
+
+/* Into global memory only: cog_store4 says so to the compiler. */
 template <bool WIDE> __device__ inline void put(float *y, int count, int live, int g, four x) {
     if constexpr (WIDE) {
         if (live != 0)

@@ -105,7 +105,7 @@ Test(decode_parity, bf16_parameters_are_those_of_the_cpu) {
             for (int round = 0; round < 4; round++) {
                 if (round == 1) OK(cog_replica_keep_bf16(p.on_gpu));
                 apply_both(&p, round);
-                if (round == 3) cog_replica_changed(p.on_gpu);
+                if (round == 3) set_params(&p, 98); /* the rounded ones are old now */
                 OK(cog_replica_read_bf16(p.on_cpu, a));
                 OK(cog_replica_read_bf16(p.on_gpu, b));
                 cr_assert_eq(memcmp(a, b, bytes), 0, "%s, round %d", channels[c], round);
