@@ -23,9 +23,10 @@ struct cog_channel {
     float *residual; /* [n] sender: the error once the pending message is accepted */
     void *state, *scratch, *payload; /* device memory of the sender */
     void *settled;                   /* host: the state before the pending message */
-    void *host;   /* the payload, sent or received; on the CPU of a sender NULL */
-    void *spare;  /* receiver: where the next payload is checked */
-    size_t bytes; /* of the payload in use */
+    void *host;     /* the payload, sent or received; on the CPU of a sender NULL */
+    void *spare;    /* receiver: where the next payload is checked */
+    size_t bytes;   /* of the payload in use */
+    size_t fetched; /* sender on another device: bytes the last payload had, or a header */
     bool received;
 };
 
@@ -35,22 +36,33 @@ static cog_status host_memory(size_t bytes, void **out) {
     return COG_OK;
 }
 
-static cog_status reset_state(cog_channel *c, size_t bytes) {
+static cog_status zeros(cog_device *device, size_t bytes, void **out) {
+    float *memory;
+    COG_TRY(cog_device_zeros(device, (int64_t)((bytes + 3) / 4), &memory));
+    *out = memory;
+    return COG_OK;
+}
+
+static cog_status open_state(cog_channel *c) {
+    const cog_quantizer *q = &c->quantizer;
+    const size_t bytes = q->ops->state_bytes(q);
     COG_TRY(host_memory(bytes, &c->settled));
     memset(c->settled, 0, bytes);
-    return c->device->ops->upload(c->device, c->state, c->settled, bytes);
+    return zeros(c->device, bytes, &c->state);
 }
 
 static cog_status open_sender(cog_channel *c) {
     const cog_quantizer *q = &c->quantizer;
     const cog_device_ops *dev = c->device->ops;
-    const size_t payload = q->ops->payload_bytes(q), state = q->ops->state_bytes(q);
+    const size_t payload = q->ops->payload_bytes(q);
+    const size_t scratch =
+        c->kernels->scratch_bytes != NULL ? c->kernels->scratch_bytes(q) : q->ops->scratch_bytes(q);
     if (c->feedback) COG_TRY(cog_device_zeros(c->device, q->n, &c->error));
     COG_TRY(cog_device_zeros(c->device, q->n, &c->residual));
     COG_TRY(dev->alloc(c->device, payload, &c->payload));
-    COG_TRY(dev->alloc(c->device, q->ops->scratch_bytes(q), &c->scratch));
-    COG_TRY(dev->alloc(c->device, state, &c->state));
-    COG_TRY(reset_state(c, state));
+    c->fetched = payload < sizeof(uint32_t) ? payload : sizeof(uint32_t);
+    COG_TRY(zeros(c->device, scratch, &c->scratch));
+    COG_TRY(open_state(c));
     return dev->kind == COG_CPU ? COG_OK : host_memory(payload, &c->host);
 }
 
@@ -120,14 +132,24 @@ static cog_status settle_state(cog_channel *c) {
     return cog_device_sync(c->device);
 }
 
-/* A payload packed on the CPU is in host memory already. */
-static cog_status hand_out(cog_channel *c, const void **payload) {
-    const cog_quantizer *q = &c->quantizer;
-    *payload = c->payload;
-    if (c->host == NULL) return COG_OK;
-    *payload = c->host;
-    COG_TRY(c->device->ops->download(c->device, c->host, c->payload, q->ops->payload_bytes(q)));
+static cog_status fetch(cog_channel *c, size_t from, size_t to) {
+    if (to <= from) return COG_OK;
+    COG_TRY(c->device->ops->download(c->device, (char *)c->host + from,
+                                     (const char *)c->payload + from, to - from));
     return cog_device_sync(c->device);
+}
+
+/* The payload in host memory and its size. One packed on the CPU is there already. From elsewhere,
+ * as many bytes are fetched as the last one had; its header then tells whether there are more. */
+static cog_status hand_out(cog_channel *c, const void **payload, size_t *bytes) {
+    const cog_quantizer *q = &c->quantizer;
+    *payload = c->host != NULL ? c->host : c->payload;
+    if (c->host != NULL) COG_TRY(fetch(c, 0, c->fetched));
+    *bytes = q->ops->used_bytes(q, *payload);
+    if (c->host == NULL) return COG_OK;
+    const size_t fetched = c->fetched;
+    c->fetched = *bytes;
+    return fetch(c, fetched, *bytes);
 }
 
 cog_status cog_channel_pack(cog_channel *c, int n_terms, const cog_term *terms,
@@ -146,8 +168,7 @@ cog_status cog_channel_pack(cog_channel *c, int n_terms, const cog_term *terms,
     COG_TRY(c->kernels->pack(q, c->device, n_terms, all, c->residual, c->state, c->scratch,
                              c->payload));
     const void *packed;
-    COG_TRY(hand_out(c, &packed));
-    c->bytes = q->ops->used_bytes(q, packed);
+    COG_TRY(hand_out(c, &packed, &c->bytes));
     c->pending = true;
     *payload = packed;
     *bytes = c->bytes;

@@ -42,7 +42,7 @@ typedef struct cog_quantizer {
 /* The verbs of a quantizer on one kind of device. */
 typedef struct cog_quantizer_kernels {
     /* See above. residual [n] may alias any x and may not be NULL. state [state_bytes] is
-     * kept between the calls of one sender and starts as zeros. */
+     * kept between the calls of one sender; scratch is left to pack. Both start as zeros. */
     cog_status (*pack)(const cog_quantizer *q, cog_device *device, int n_terms,
                        const cog_term *terms, float *residual, void *state, void *scratch,
                        void *payload);
@@ -50,6 +50,8 @@ typedef struct cog_quantizer_kernels {
      * multiply-add an entry. first is a multiple of COG_ADD_ALIGN. */
     cog_status (*add)(const cog_quantizer *q, cog_device *device, const void *payload, float weight,
                       int64_t first, int64_t count, float *y);
+    /* (optional) Scratch memory that pack needs here, default is scratch_bytes of the family. */
+    size_t (*scratch_bytes)(const cog_quantizer *q);
 } cog_quantizer_kernels;
 
 enum { COG_ADD_ALIGN = 4096 };

@@ -93,6 +93,24 @@ struct cog_device {
     int64_t gemm_flops; /* 2 m n k summed over the products asked for: a counter for tests */
 };
 
+#ifdef COG_WITH_CUDA
+/* Around every use of CUDA, which knows a current GPU for every thread of the host while a handle
+ * may be handed from thread to thread. Defined in devices/cuda.c.
+ *
+ * Make the device's GPU current and begin a range named `what` in a profile, which ends with
+ * cog_cuda_leave(), or here when this fails. */
+cog_status cog_cuda_enter(const cog_device *device, const char *what);
+/* End the range. `error` is the cudaError_t that the call `what` returned. */
+cog_status cog_cuda_leave(const cog_device *device, const char *what, int error);
+
+/* function(arguments) between entering and leaving; goes on when it succeeded. */
+#define COG_CUDA_TRY(device, function, ...)                                       \
+    do {                                                                          \
+        COG_TRY(cog_cuda_enter((device), #function));                             \
+        COG_TRY(cog_cuda_leave((device), #function, (int)function(__VA_ARGS__))); \
+    } while (0)
+#endif
+
 /* Allocate n floats set to zero. */
 cog_status cog_device_zeros(cog_device *device, int64_t n, float **out);
 void cog_device_free(cog_device *device, void *memory); /* accepts a NULL device or memory */

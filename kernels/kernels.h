@@ -7,6 +7,7 @@
 #ifndef COG_KERNELS_H
 #define COG_KERNELS_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #ifdef __cplusplus
@@ -125,6 +126,49 @@ typedef struct cog_kernel_decode {
 /* g = sum over the messages of weight * decoded, fused multiply-adds from 0 on in their order; one
  * step along g; the bits of the CPU. One launch. */
 int cog_cuda_decode(void *stream, const cog_kernel_decode *work);
+
+/* ---- packs: dense.cu, sign.cu, topk.cu, topk_exact.cu; meaning: host/compress/ --------------- */
+
+/* residual may be any x. Payloads are aligned to 4 bytes, scratch memory to 16; scratch is zeros
+ * before the first call and then belongs to the kernels of one sender. */
+
+/* payload is the sum, residual 0 */
+int cog_cuda_identity_pack(void *stream, const cog_kernel_terms *terms, int64_t n, float *residual,
+                           float *payload);
+/* payload [n rounded up to even] */
+int cog_cuda_bf16_pack(void *stream, const cog_kernel_terms *terms, int64_t n, float *residual,
+                       uint16_t *payload);
+
+size_t cog_cuda_sign_scratch_bytes(const cog_kernel_format *format);
+int cog_cuda_sign_pack(void *stream, const cog_kernel_format *format, const cog_kernel_terms *terms,
+                       float *residual, void *scratch, void *payload);
+
+/* The largest of every tile. */
+int cog_cuda_topk_chunk(void *stream, const cog_kernel_format *format,
+                        const cog_kernel_terms *terms, float *residual, void *payload);
+
+size_t cog_cuda_topk_scratch_bytes(const cog_kernel_format *format, int64_t wanted);
+/* The `wanted` largest of the message. threshold may be NULL; else it becomes the smallest
+ * magnitude sent, and only what topk_above left over is done where that sufficed. */
+int cog_cuda_topk_exact(void *stream, const cog_kernel_format *format, int64_t wanted,
+                        const cog_kernel_terms *terms, float *residual, uint32_t *threshold,
+                        void *scratch, void *payload);
+/* All that reach *threshold, in device memory; then it is adapted to the wanted number, slope as d
+ * in topk.c. Nothing when it is 0. topk_exact has to follow with the same arguments. */
+int cog_cuda_topk_above(void *stream, const cog_kernel_format *format, int64_t wanted,
+                        int32_t slope, const cog_kernel_terms *terms, float *residual,
+                        uint32_t *threshold, void *scratch, void *payload);
+
+/* ---- add.cu; meaning: `add` of host/compress/ ------------------------------------------------ */
+
+/* y[i - first] += weight * decoded(payload)[i] for first <= i < first + count, or all of a dense
+ * one's n; first is a multiple of 4096. */
+int cog_cuda_add_floats(void *stream, const float *x, float weight, int64_t n, float *y);
+int cog_cuda_add_bf16(void *stream, const uint16_t *x, float weight, int64_t n, float *y);
+int cog_cuda_add_signs(void *stream, const cog_kernel_format *format, const void *payload,
+                       float weight, int64_t first, int64_t count, float *y);
+int cog_cuda_add_topk(void *stream, const cog_kernel_format *format, const void *payload,
+                      float weight, int64_t first, int64_t count, float *y);
 
 #ifdef __cplusplus
 }

@@ -6,6 +6,7 @@
  */
 #include "check.h"
 #include "kernels.h"
+#include "on_cuda.h"
 #include "tile.h"
 
 static cog_status configure(cog_quantizer *q, cog_spec *spec) {
@@ -62,7 +63,7 @@ static void format(const cog_quantizer *q, cog_kernel_format *out) {
     *out = (cog_kernel_format){.layout = COG_LAYOUT_BF16, .n = q->n};
 }
 
-static const cog_quantizer_kernels on_cpu = {pack, add};
+static const cog_quantizer_kernels on_cpu = {.pack = pack, .add = add};
 
 const cog_quantizer_ops cog_quantizer_bf16 = {
     .name = "bf16",
@@ -74,5 +75,5 @@ const cog_quantizer_ops cog_quantizer_bf16 = {
     .used_bytes = used_bytes,
     .check = check,
     .format = format,
-    .on = {[COG_CPU] = &on_cpu},
+    .on = {[COG_CPU] = &on_cpu, [COG_CUDA] = COG_CUDA_KERNELS(cog_bf16_on_cuda)},
 };

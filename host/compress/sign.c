@@ -32,6 +32,7 @@
 
 #include "check.h"
 #include "kernels.h"
+#include "on_cuda.h"
 #include "tile.h"
 
 enum { TENSOR, GROUP };
@@ -248,7 +249,7 @@ static void format(const cog_quantizer *q, cog_kernel_format *out) {
                             .extra = (int64_t)at.zero};
 }
 
-static const cog_quantizer_kernels on_cpu = {pack, add};
+static const cog_quantizer_kernels on_cpu = {.pack = pack, .add = add};
 
 const cog_quantizer_ops cog_quantizer_sign = {
     .name = "sign",
@@ -260,5 +261,5 @@ const cog_quantizer_ops cog_quantizer_sign = {
     .used_bytes = used_bytes,
     .check = check,
     .format = format,
-    .on = {[COG_CPU] = &on_cpu},
+    .on = {[COG_CPU] = &on_cpu, [COG_CUDA] = COG_CUDA_KERNELS(cog_sign_on_cuda)},
 };

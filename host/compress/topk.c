@@ -40,6 +40,7 @@
 
 #include "check.h"
 #include "kernels.h"
+#include "on_cuda.h"
 
 /* A ratio such as 0.07 is not exact: without the correction 7 % of 100 would be 8 entries. */
 int64_t cog_topk_share(const cog_quantizer *q, int64_t i) {
@@ -253,7 +254,7 @@ static void format(const cog_quantizer *q, cog_kernel_format *out) {
                             .ratio = single ? 0 : q->ratio};
 }
 
-static const cog_quantizer_kernels on_cpu = {cog_topk_pack, add};
+static const cog_quantizer_kernels on_cpu = {.pack = cog_topk_pack, .add = add};
 
 const cog_quantizer_ops cog_quantizer_topk = {
     .name = "topk",
@@ -267,5 +268,5 @@ const cog_quantizer_ops cog_quantizer_topk = {
     .format = format,
     .positions = positions,
     .max_positions = max_positions,
-    .on = {[COG_CPU] = &on_cpu},
+    .on = {[COG_CPU] = &on_cpu, [COG_CUDA] = COG_CUDA_KERNELS(cog_topk_on_cuda)},
 };

@@ -30,6 +30,9 @@ uint32_t cog_topk_pack_exactly(const cog_quantizer *q, int64_t k, int n_terms,
                                const cog_term *terms, float *residual, void *scratch,
                                void *payload);
 
+/* kind=threshold: d of topk.c, at least 1. */
+int32_t cog_topk_slope(const cog_quantizer *q);
+
 size_t cog_topk_scratch_bytes(const cog_quantizer *q);
 
 cog_status cog_topk_pack(const cog_quantizer *q, cog_device *device, int n_terms,

@@ -86,12 +86,16 @@ static int32_t float_bits(int64_t x) {
     return bits;
 }
 
+int32_t cog_topk_slope(const cog_quantizer *q) {
+    const int32_t slope = (int32_t)lrint(-2 * log(q->ratio));
+    return slope > 1 ? slope : 1;
+}
+
 /* See topk.c. */
 static uint32_t adapted(const cog_quantizer *q, uint32_t threshold, int64_t found, int64_t wanted) {
     if (found < wanted / 4 || found == 0 || found > 4 * wanted) return 0;
-    const int32_t slope = (int32_t)lrint(-2 * log(q->ratio));
     const int64_t next =
-        (int64_t)threshold + (float_bits(found) - float_bits(wanted)) / (slope > 1 ? slope : 1);
+        (int64_t)threshold + (float_bits(found) - float_bits(wanted)) / cog_topk_slope(q);
     return (uint32_t)(next < 1 ? 1 : least(next, 0x7f7fffff));
 }
 
