@@ -30,6 +30,8 @@ Test(simt, every_planted_error_is_reported_in_every_order_of_threads) {
         {"read_by_all_blocks", 8, 32, 0, 0, "race: it "},
         {"shared_by_two_threads", 1, 64, 0, 0, "of shared memory, which thread"},
         {"shared_uninitialised", 1, 32, 0, 0, "thread (31, 0, 0): it reads byte 0 of 4 bytes of"},
+        {"shared_by_global_store", 1, 32, 0, 0,
+         "__stwb of an address that is not in global memory"},
         {"shared_left_over", 2, 32, 0, 0, "block (1, 0, 0), thread"},
         {"dynamic_shared", 1, 32, 96, 25, "byte 96 of dynamic shared memory, of which"},
         {"barrier_divergent", 1, 64, 0, 32, "divergent barrier: thread "},

@@ -297,6 +297,10 @@ static void touch_memory(uintptr_t address, size_t bytes, access_kind kind, uint
         touch_shared(a, shared);
 }
 
+void must_be_global(const char *verb, const void *memory) {
+    if (!heap.holds(memory)) fail("%s of an address that is not in global memory", verb);
+}
+
 void atomic_access(const void *memory, size_t bytes, const void *site) {
     touch_memory((uintptr_t)memory, bytes, ATOMIC, (uintptr_t)site);
     if (heap.holds(memory)) order_by_atomic((uintptr_t)memory);

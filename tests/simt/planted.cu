@@ -68,6 +68,12 @@ __global__ void shared_uninitialised(float *, float *y, int) {
     y[threadIdx.x] = s[threadIdx.x];
 }
 
+__global__ void shared_by_global_store(float *, float *y, int) {
+    __shared__ float s[64];
+    __stwb(&s[threadIdx.x], 1.0f);
+    y[threadIdx.x] = s[threadIdx.x];
+}
+
 /* What the block before wrote is gone. */
 __global__ void shared_left_over(float *, float *y, int) {
     __shared__ float s[64];
@@ -335,6 +341,7 @@ const entry entries[] = {
     {"warp_race_right", warp_race<true>},
     {"shared_by_two_threads", shared_by_two_threads},
     {"shared_uninitialised", shared_uninitialised},
+    {"shared_by_global_store", shared_by_global_store},
     {"shared_left_over", shared_left_over},
     {"dynamic_shared", dynamic_shared},
     {"shared_stride", shared_stride},

@@ -84,6 +84,7 @@ unsigned vote(const char *verb, unsigned mask, bool predicate, place where);
 /* op: '+', '&', '|', '^', '<' (unsigned least), '>' (unsigned most) */
 uint32_t reduce(const char *verb, unsigned mask, uint32_t value, char op, place where);
 void fence();
+void must_be_global(const char *verb, const void *memory);
 void atomic_access(const void *memory, size_t bytes, const void *site);
 [[noreturn]] void trap();
 
@@ -244,10 +245,14 @@ SIMT_INLINE unsigned atomicInc(unsigned *p, unsigned last) {
 /* ---- intrinsics -------------------------------------------------------------------------------
  */
 
+/* Their instructions name global memory, whatever the pointer says. */
 #define SIMT_LOAD(name) \
-    template <class T> SIMT_INLINE T name(const T *p) { return *p; }
-#define SIMT_STORE(name) \
-    template <class T> SIMT_INLINE void name(T *p, simt_same<T> v) { *p = v; }
+    template <class T> SIMT_INLINE T name(const T *p) { return simt::must_be_global(#name, p), *p; }
+#define SIMT_STORE(name)                                             \
+    template <class T> SIMT_INLINE void name(T *p, simt_same<T> v) { \
+        simt::must_be_global(#name, p);                              \
+        *p = v;                                                      \
+    }
 SIMT_LOAD(__ldg)
 SIMT_LOAD(__ldca)
 SIMT_LOAD(__ldcg)
