@@ -96,13 +96,20 @@ cublasStatus_t cublasSgemmStridedBatched_64(cublasHandle_t handle, cublasOperati
     if (m < 0 || n < 0 || k < 0 || count < 0 || lda < std::max<int64_t>(1, ta ? k : m) ||
         ldb < std::max<int64_t>(1, tb ? n : k) || ldc < std::max<int64_t>(1, m))
         return CUBLAS_STATUS_INVALID_VALUE;
-    for (int64_t i = 0; i < count && m > 0 && n > 0; i++) {
-        const cublasStatus_t status =
-            product(m, n, k, *alpha, {a + i * stride_a, lda, ta}, {b + i * stride_b, ldb, tb},
-                    *beta, c + i * stride_c, ldc);
-        if (status != CUBLAS_STATUS_SUCCESS) return status;
-    }
-    return CUBLAS_STATUS_SUCCESS;
+    const float of_product = *alpha, of_sum = *beta;
+    const auto all = [=] {
+        for (int64_t i = 0; i < count && m > 0 && n > 0; i++) {
+            const cublasStatus_t status =
+                product(m, n, k, of_product, {a + i * stride_a, lda, ta},
+                        {b + i * stride_b, ldb, tb}, of_sum, c + i * stride_c, ldc);
+            if (status != CUBLAS_STATUS_SUCCESS) return status;
+        }
+        return CUBLAS_STATUS_SUCCESS;
+    };
+    const auto call = [=] {
+        return all() == CUBLAS_STATUS_SUCCESS ? cudaSuccess : cudaErrorLaunchFailure;
+    };
+    return capture(handle->stream, call) ? CUBLAS_STATUS_SUCCESS : all();
 }
 
 cublasStatus_t cublasSgemm_64(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b,

@@ -6,19 +6,26 @@
  *     threads.cpp   launches, blocks and their threads, barriers, shuffles, the order of everything
  *     fibers.cpp    switches between threads
  *     reports.cpp   sentences and counters
- *     runtime.cpp   the CUDA runtime;  blas.cpp, sparse.cpp: the library calls
+ *     runtime.cpp   the CUDA runtime;  graph.cpp: capture;  blas.cpp, sparse.cpp: library calls
  *
  * One lock around every call of the interface makes host threads take turns. */
 #ifndef SIMT_MACHINE_H
 #define SIMT_MACHINE_H
 
 #define SIMT_EXECUTOR
+#include <functional>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
 
 #include "cuda_runtime.h"
 #include "simt.h"
+
+struct CUstream_st {
+    cudaGraph_t graph; /* that captures its work; NULL: work is done at once */
+    bool is_spoilt;    /* a call was refused since the capture began */
+};
 
 namespace simt {
 
@@ -100,6 +107,17 @@ struct access {
 struct thread;
 /* The accesses of a warp's n_lanes threads since the last call become requests. */
 void count_requests(thread *lanes, int n_lanes);
+
+/* ---- graph.cpp ------------------------------------------------------------------------------- */
+
+using captured_call = std::function<cudaError_t()>;
+
+bool is_capturing(cudaStream_t stream);
+/* Keep the call for the stream's graph; false when nothing is captured: it is to be made now. */
+bool capture(cudaStream_t stream, captured_call call);
+/* The error of a call that has no place in a graph; cudaSuccess where nothing is captured. */
+cudaError_t refuse_in_capture(cudaStream_t stream);
+cudaError_t refuse_in_any_capture();
 
 /* ---- fibers.cpp ------------------------------------------------------------------------------ */
 

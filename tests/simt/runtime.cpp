@@ -6,7 +6,6 @@
 #include <cstring>
 #include <set>
 
-struct CUstream_st {};
 struct CUevent_st {
     std::chrono::steady_clock::time_point when;
     bool recorded;
@@ -44,6 +43,7 @@ static cudaError_t allocate_as(void **memory, size_t bytes, bool on_host) {
     const lock one_at_a_time;
     if (memory == nullptr) return done(cudaErrorInvalidValue);
     *memory = nullptr;
+    if (refuse_in_any_capture() != cudaSuccess) return done(cudaErrorStreamCaptureUnsupported);
     if (bytes == 0) return cudaSuccess;
     *memory = allocate(bytes, on_host);
     return done(*memory ? cudaSuccess : cudaErrorMemoryAllocation);
@@ -51,7 +51,9 @@ static cudaError_t allocate_as(void **memory, size_t bytes, bool on_host) {
 
 static cudaError_t release_as(void *memory, bool on_host) {
     const lock one_at_a_time;
-    if (memory == nullptr || release(memory, on_host)) return cudaSuccess;
+    if (memory == nullptr) return cudaSuccess;
+    if (refuse_in_any_capture() != cudaSuccess) return done(cudaErrorStreamCaptureUnsupported);
+    if (release(memory, on_host)) return cudaSuccess;
     report("freed, but not allocated so: %s", describe(memory));
     return done(cudaErrorInvalidValue);
 }
@@ -67,7 +69,7 @@ cudaError_t cudaGetDevice(int *device) { return *device = 0, cudaSuccess; }
 cudaError_t cudaSetDevice(int device) {
     return done(device == 0 ? cudaSuccess : cudaErrorInvalidDevice);
 }
-cudaError_t cudaDeviceSynchronize(void) { return cudaSuccess; }
+cudaError_t cudaDeviceSynchronize(void) { return done(refuse_in_any_capture()); }
 cudaError_t cudaRuntimeGetVersion(int *version) { return *version = 12000, cudaSuccess; }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device) {
@@ -124,6 +126,11 @@ static const struct {
      "copy direction and kind of memory disagree"},
     {cudaErrorInvalidDevice, "cudaErrorInvalidDevice", "invalid device ordinal"},
     {cudaErrorInvalidResourceHandle, "cudaErrorInvalidResourceHandle", "invalid resource handle"},
+    {cudaErrorIllegalState, "cudaErrorIllegalState", "the stream is not in a state for that"},
+    {cudaErrorStreamCaptureUnsupported, "cudaErrorStreamCaptureUnsupported",
+     "operation not permitted when stream is capturing"},
+    {cudaErrorStreamCaptureInvalidated, "cudaErrorStreamCaptureInvalidated",
+     "operation failed due to a previous error during capture"},
     {cudaErrorNotReady, "cudaErrorNotReady", "device not ready"},
     {cudaErrorLaunchFailure, "cudaErrorLaunchFailure", "unspecified launch failure"},
 };
@@ -146,7 +153,7 @@ const char *cudaGetErrorString(cudaError_t error) {
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {
     const lock one_at_a_time;
-    *stream = new CUstream_st;
+    *stream = new CUstream_st{};
     streams.insert(*stream);
     return cudaSuccess;
 }
@@ -159,7 +166,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
     const lock one_at_a_time;
-    return done(is_stream(stream) ? cudaSuccess : cudaErrorInvalidResourceHandle);
+    return done(is_stream(stream) ? refuse_in_capture(stream) : cudaErrorInvalidResourceHandle);
 }
 cudaError_t cudaStreamQuery(cudaStream_t stream) { return cudaStreamSynchronize(stream); }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
@@ -230,7 +237,10 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpy
                             cudaStream_t stream) {
     const lock one_at_a_time;
     if (!is_stream(stream)) return done(cudaErrorInvalidResourceHandle);
-    return done(copy(to, from, bytes, kind));
+    if (is_capturing(stream) && (!heap.holds(to) || !heap.holds(from)))
+        return done(refuse_in_capture(stream));
+    const captured_call call = [=] { return done(copy(to, from, bytes, kind)); };
+    return capture(stream, call) ? cudaSuccess : call();
 }
 cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemcpyKind kind) {
     return cudaMemcpyAsync(to, from, bytes, kind, nullptr);
@@ -238,9 +248,12 @@ cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemcpyKind 
 cudaError_t cudaMemsetAsync(void *memory, int value, size_t bytes, cudaStream_t stream) {
     const lock one_at_a_time;
     if (!is_stream(stream)) return done(cudaErrorInvalidResourceHandle);
-    if (!may_store("cudaMemset", memory, bytes)) return done(cudaErrorInvalidValue);
-    if (bytes > 0) memset(memory, value, bytes);
-    return cudaSuccess;
+    const captured_call call = [=] {
+        if (!may_store("cudaMemset", memory, bytes)) return done(cudaErrorInvalidValue);
+        if (bytes > 0) memset(memory, value, bytes);
+        return cudaSuccess;
+    };
+    return capture(stream, call) ? cudaSuccess : call();
 }
 cudaError_t cudaMemset(void *memory, int value, size_t bytes) {
     return cudaMemsetAsync(memory, value, bytes, nullptr);

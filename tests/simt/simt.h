@@ -10,6 +10,8 @@
  * The launch of a kernel with a report returns cudaErrorLaunchFailure, whose cudaGetErrorString()
  * is the reports. Everything is done when it returns; calls from several host threads take turns.
  *
+ * Streams can be captured and graphs launched; graph.cpp tells what is refused meanwhile.
+ *
  * Not seen: bounds of a static shared array or a local one (UBSan sees the index), memcpy and
  * memset in kernels, __device__ variables, missing fences but for those that races show, host code
  * that reads device memory, order between streams. A kernel that waits for another block hangs

@@ -3,7 +3,9 @@
 
 #include "cusparse.h"
 
-struct cusparseContext {};
+struct cusparseContext {
+    cudaStream_t stream;
+};
 struct cusparseSpMatDescr {
     int64_t rows, cols, n_nonzero;
     const void *offsets, *columns;
@@ -74,7 +76,7 @@ static bool multiply(const cusparseSpMatDescr &a, const cusparseDnMatDescr &b, b
 using namespace simt;
 
 cusparseStatus_t cusparseCreate(cusparseHandle_t *handle) {
-    *handle = new cusparseContext;
+    *handle = new cusparseContext{};
     return CUSPARSE_STATUS_SUCCESS;
 }
 cusparseStatus_t cusparseDestroy(cusparseHandle_t handle) {
@@ -83,8 +85,9 @@ cusparseStatus_t cusparseDestroy(cusparseHandle_t handle) {
 }
 cusparseStatus_t cusparseSetStream(cusparseHandle_t handle, cudaStream_t stream) {
     if (handle == nullptr) return CUSPARSE_STATUS_NOT_INITIALIZED;
-    return cudaStreamQuery(stream) == cudaSuccess ? CUSPARSE_STATUS_SUCCESS
-                                                  : CUSPARSE_STATUS_INVALID_VALUE;
+    if (cudaStreamQuery(stream) != cudaSuccess) return CUSPARSE_STATUS_INVALID_VALUE;
+    handle->stream = stream;
+    return CUSPARSE_STATUS_SUCCESS;
 }
 const char *cusparseGetErrorString(cusparseStatus_t status) {
     if (status == CUSPARSE_STATUS_EXECUTION_FAILED) return simt_report_text();
@@ -141,7 +144,12 @@ cusparseStatus_t cusparseSpMM(cusparseHandle_t handle, cusparseOperation_t op_a,
     if (a->cols != (transposed ? b->cols : b->rows) || a->rows != c->rows ||
         c->cols != (transposed ? b->rows : b->cols))
         return CUSPARSE_STATUS_INVALID_VALUE;
-    const bool good = may_load_sparse(*a) &&
-                      multiply(*a, *b, transposed, *(const float *)alpha, *(const float *)beta, *c);
+    const float of_product = *(const float *)alpha, of_sum = *(const float *)beta;
+    const captured_call call = [=] {
+        const bool good =
+            may_load_sparse(*a) && multiply(*a, *b, transposed, of_product, of_sum, *c);
+        return good ? cudaSuccess : cudaErrorLaunchFailure;
+    };
+    const bool good = capture(handle->stream, call) || call() == cudaSuccess;
     return good ? CUSPARSE_STATUS_SUCCESS : CUSPARSE_STATUS_EXECUTION_FAILED;
 }

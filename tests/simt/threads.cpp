@@ -279,9 +279,23 @@ static bool is_valid(const launch_request &r) {
            r.shared_bytes <= MAX_SHARED_BYTES;
 }
 
+/* The same launch out of a graph, with arguments that outlive their caller. */
+static captured_call later(launch_request request) {
+    const char *from = static_cast<const char *>(request.arguments);
+    const auto kept = std::make_shared<std::vector<char>>(from, from + request.argument_bytes);
+    request.arguments = kept->data();
+    request.stream = nullptr;
+    return [request, kept] { return launch(request); };
+}
+
 cudaError_t launch(const launch_request &request) {
     const lock one_at_a_time;
     if (!is_valid(request)) return cudaErrorInvalidConfiguration;
+    const cudaStream_t stream = static_cast<cudaStream_t>(request.stream);
+    if (is_capturing(stream)) {
+        capture(stream, later(request));
+        return cudaSuccess;
+    }
     const uint64_t before = report_count();
     uint64_t random = seed;
     run.request = &request;
