@@ -26,6 +26,21 @@ typedef struct cog_magnitude {
     int64_t n_zeros;
 } cog_magnitude;
 
+/* Random numbers of one payload: Philox4x32-10 with the key {stream, 0}. Entry i uses half
+ * i / 16 % 2, the lower first, of word i / 32 % 4 of the block of counter {16 (i / 128) + i % 16,
+ * COG_STREAM_DITHER, payload, use}: 16 bits h that stand for (h + 1/2) / 2^16. */
+typedef struct cog_dither {
+    uint32_t stream, payload, use;
+    bool none; /* every h stands for 1/2 instead */
+} cog_dither;
+
+/* code = min(floor(trial / step + zero + dither), top), decoded = (code - zero) step */
+typedef struct cog_levels {
+    int bits; /* of a code */
+    float zero, top;
+    float step, inverse; /* inverse = 1 / step; both 0: no size, all codes 0 */
+} cog_levels;
+
 typedef struct cog_tile_ops {
     const char *name; /* of the instruction set */
 
@@ -60,6 +75,18 @@ typedef struct cog_tile_ops {
     /* y[i] += weight * (+-scale, or 0 where zero [may be NULL] has a bit) */
     void (*add_signs)(const uint32_t *negative, const uint32_t *zero, float scale, float weight,
                       int count, float *y);
+
+    /* Sum of squares of a padded segment, in double: 16 lanes, then by halves. */
+    double (*energy)(const float *trial, int count);
+    /* Codes of a padded segment that starts at entry `first` of its message, a multiple of 128, and
+     * residual = trial - decoded. 32 entries have `bits` words: bit i of word p is bit p of the
+     * code of entry i. */
+    void (*quantize)(const float *trial, int count, const cog_levels *levels,
+                     const cog_dither *dither, int64_t first, float *residual, bool stream,
+                     uint32_t *codes);
+    /* y[i] += weight * decoded */
+    void (*add_codes)(const uint32_t *codes, const cog_levels *levels, float weight, int count,
+                      float *y);
 
     /* to[i] = bf16 of trial[i], residual[i] = the rest */
     void (*narrow)(const float *trial, int count, uint16_t *to, float *residual);

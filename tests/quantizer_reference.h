@@ -10,15 +10,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <Random123/philox.h>
+
 #include "rng.h"
 
-enum { REF_IDENTITY, REF_BF16, REF_CHUNK, REF_GLOBAL, REF_SIGN };
+enum { REF_IDENTITY, REF_BF16, REF_CHUNK, REF_GLOBAL, REF_SIGN, REF_QSGD, REF_QSGD_NEAREST };
 
 /* What a spec string says, in the reference's words. */
 typedef struct ref_format {
     const char *spec;
     int family;
-    int64_t numerator, denominator; /* the ratio */
+    int64_t numerator, denominator; /* the ratio; of qsgd: bits, and 2 for the norm l2 */
     int tile;                       /* or group; 0: one scale */
     int narrow;                     /* bf16 values */
 } ref_format;
@@ -198,6 +200,61 @@ static inline void ref_sign(const ref_format *f, int64_t n, ref_message *m) {
     free(zero);
 }
 
+/* The 16-bit random number of entry i as a number between 0 and 1, see tile.h. */
+static inline float ref_dither(uint32_t stream, uint32_t payload, uint32_t use, int64_t i) {
+    const philox4x32_ctr_t counter = {
+        {(uint32_t)(16 * (i / 128) + i % 16), COG_STREAM_DITHER, payload, use}};
+    const philox4x32_key_t key = {{stream, 0}};
+    const uint32_t word = philox4x32(counter, key).v[i / 32 % 4];
+    const uint32_t half = i / 16 % 2 == 0 ? word & 0xffff : word >> 16;
+    return (float)((half + 0.5) / 65536);
+}
+
+static inline float ref_step(const ref_format *f, const float *x, int64_t n, int s) {
+    double lane[16] = {0}, norm = 0;
+    for (int64_t i = 0; i < n; i++) {
+        if (!isfinite(x[i])) norm = isnan(x[i]) || isnan(norm) ? (double)NAN : (double)INFINITY;
+        if (f->denominator != 2)
+            norm = fmax(norm, fabs((double)x[i])) + (isnan(norm) ? (double)NAN : 0);
+        lane[i % 16] += (double)x[i] * (double)x[i];
+    }
+    if (!isfinite(norm)) return isnan(norm) ? ref_float(0x7fc00000) : INFINITY;
+    for (int half = 8; half > 0; half /= 2)
+        for (int j = 0; j < half; j++) lane[j] += lane[j + half];
+    if (f->denominator == 2) norm = sqrt(lane[0]);
+    const double limit = (double)ref_float(0x7efffffe), step = fmin(norm, limit) / s;
+    return step < ldexp(1, -100) ? 0 : (float)step;
+}
+
+static inline void ref_qsgd(const ref_format *f, int64_t n, ref_message *m) {
+    const int bits = (int)f->numerator;
+    const int s = bits == 1 ? 1 : (1 << (bits - 1)) - 1, top = bits == 1 ? 1 : 2 * s;
+    const float zero = bits == 1 ? 0.5f : (float)s;
+    int *code = ref_alloc(n, sizeof(*code));
+    for (int64_t a = 0; a < n; a += f->tile) {
+        const int64_t b = a + f->tile < n ? a + f->tile : n;
+        const float step = ref_step(f, m->trial + a, b - a, s);
+        const float width = bits == 1 ? 2 * step : step;
+        const float inverse = step == 0 ? 0 : 1 / width;
+        ref_put(m, &step, 4);
+        for (int64_t i = a; i < b; i++) {
+            const float u = f->family == REF_QSGD ? ref_dither(0, 0, 0, i) : 0.5f;
+            const float level = floorf(fmaf(m->trial[i], inverse, zero + u));
+            code[i] = level < 0 ? 0 : level < (float)top ? (int)level : top; /* NaN: top */
+            m->decoded[i] = ((float)code[i] - zero) * width + 0.0f;
+        }
+        for (int64_t i = a; !isfinite(step) && i < b; i++) m->decoded[i] = NAN;
+    }
+    for (int64_t i = 0; i < n; i += 32)
+        for (int p = 0; p < bits; p++) {
+            uint32_t word = 0;
+            for (int64_t j = i; j < n && j < i + 32; j++)
+                word |= (uint32_t)(code[j] >> p & 1) << (j - i);
+            ref_put(m, &word, 4);
+        }
+    free(code);
+}
+
 static inline void ref_dense(const ref_format *f, int64_t n, ref_message *m) {
     for (int64_t i = 0; i < n; i++) {
         const uint16_t half = ref_bf16(m->trial[i]);
@@ -229,6 +286,8 @@ static inline ref_message ref_pack(const ref_format *f, int64_t n, int n_terms,
     }
     if (f->family == REF_SIGN)
         ref_sign(f, n, &m);
+    else if (f->family == REF_QSGD || f->family == REF_QSGD_NEAREST)
+        ref_qsgd(f, n, &m);
     else if (f->family == REF_CHUNK || f->family == REF_GLOBAL)
         ref_topk(f, n, &m);
     else

@@ -12,6 +12,10 @@ static const char *const specs[] = {
     "topk:ratio=0.01,kind=threshold,feedback=1",
     "sign:feedback=1",
     "sign:scale=group,group=256,feedback=1",
+    "qsgd:bits=6,feedback=1",
+    "qsgd:bits=2,rounding=nearest,feedback=1",
+    "randk:ratio=0.2,feedback=1",
+    "randk:ratio=0.1,kind=block,feedback=1",
 };
 enum { N_SPECS = sizeof(specs) / sizeof(specs[0]), N = 9001, ROUNDS = 40 };
 

@@ -17,6 +17,10 @@ static const ref_format formats[] = {
     {"sign", REF_SIGN, 1, 1, 0, 0},
     {"sign:scale=group", REF_SIGN, 1, 1, 4096, 0},
     {"sign:scale=group,group=256", REF_SIGN, 1, 1, 256, 0},
+    {"qsgd", REF_QSGD, 4, 1, 512, 0},
+    {"qsgd:bits=1,group=4096", REF_QSGD, 1, 1, 4096, 0},
+    {"qsgd:bits=8,norm=l2,group=256", REF_QSGD, 8, 2, 256, 0},
+    {"qsgd:bits=3,rounding=nearest", REF_QSGD_NEAREST, 3, 1, 512, 0},
 };
 enum { N_FORMATS = sizeof(formats) / sizeof(formats[0]) };
 
@@ -109,6 +113,13 @@ static const char *const all_specs[] = {
     "topk:ratio=0.05,kind=threshold,values=bf16",
     "sign",
     "sign:scale=group,group=512",
+    "qsgd",
+    "qsgd:bits=1,norm=l2",
+    "qsgd:bits=7,group=4096,rounding=nearest",
+    "randk",
+    "randk:ratio=0.3,amplify=1,values=bf16",
+    "randk:kind=block,ratio=0.6,values=bf16",
+    "randk:kind=block,ratio=0.07,amplify=1",
 };
 enum { N_SPECS = sizeof(all_specs) / sizeof(all_specs[0]) };
 
@@ -125,13 +136,15 @@ static void check_history(const char *spec, int64_t n, int input, cog_device *de
             if (isnan(trial[i])) trial[i] = ref_float(0x7fc00000);
         }
         const size_t bytes = pack(&b, 2, (cog_term[]){{x, 0.5f}, {b.residual, 1.0f}});
+        const bool forgets = strncmp(spec, "randk", 5) == 0; /* what is broken and not sent */
         cr_expect_leq(bytes, q.ops->payload_bytes(&q));
         cr_expect_eq(q.ops->check(&q, b.payload, bytes), COG_OK, "%s", cog_last_error());
         memset(decoded, 0, (size_t)n * 4);
         decode(&q, device, b.payload, 1.0f, 0, n, decoded);
         int64_t n_wrong = 0;
         for (int64_t i = 0; i < n; i++) {
-            const float owed = isfinite(decoded[i]) ? trial[i] - decoded[i] : 0;
+            const bool broken = !isfinite(decoded[i]) || (forgets && !isfinite(trial[i]));
+            const float owed = broken ? 0 : trial[i] - decoded[i];
             n_wrong += ref_bits(owed) != ref_bits(b.residual[i]);
         }
         cr_expect_eq(n_wrong, 0, "%s of %s, n=%lld, round %u: %lld entries", spec,
@@ -319,7 +332,10 @@ Test(quantizer, specs_out_of_range_are_refused_in_words) {
                  {"sign:group=768", "power of two"},
                  {"sign:scale=row", "tensor|group"},
                  {"bf16:x=1", "'x'"},
-                 {"zip", "identity, bf16, topk, sign"},
+                 {"qsgd:bits=9", "bits"},
+                 {"qsgd:group=768", "power of two"},
+                 {"qsgd:norm=l1", "max|l2"},
+                 {"zip", "identity, bf16, topk, sign, qsgd, randk"},
                  {"topk:feedback=1", "feedback"}};
     for (size_t c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
         cog_spec spec;

@@ -56,6 +56,20 @@ static inline lanes lanes_smaller(lanes a, lanes b) {
     return _mm512_castsi512_ps(_mm512_min_epi32(_mm512_castps_si512(a), _mm512_castps_si512(b)));
 }
 static inline uint32_t words_at_least(words a, words b) { return _mm512_cmpge_epu32_mask(a, b); }
+static inline words words_load(const uint32_t *p) { return _mm512_loadu_si512(p); }
+/* Lanes whose bit number `bit` is set; and that bit added where a mask says so. */
+static inline uint32_t words_bit(words a, int bit) {
+    return _mm512_test_epi32_mask(a, words_all(1u << bit));
+}
+static inline words words_with(words a, uint32_t mask, int bit) {
+    return _mm512_mask_or_epi32(a, (__mmask16)mask, a, words_all(1u << bit));
+}
+/* Between whole numbers from 0 to 2^24 and floats; the fraction is cut off. */
+static inline words words_cut(lanes a) { return _mm512_cvttps_epi32(a); }
+static inline lanes lanes_whole(words a) { return _mm512_cvtepi32_ps(a); }
+/* The smaller, or larger, number; none is NaN. */
+static inline lanes lanes_min(lanes a, lanes b) { return _mm512_min_ps(a, b); }
+static inline lanes lanes_max(lanes a, lanes b) { return _mm512_max_ps(a, b); }
 /* +-scale with the signs of a mask, +0 where `zero` says so. */
 static inline lanes lanes_signed(uint32_t negative, uint32_t zero, lanes scale) {
     const lanes minus = _mm512_xor_ps(scale, _mm512_set1_ps(-0.0f));
@@ -151,6 +165,33 @@ static inline __m256 spread8(uint32_t bits) {
     const __m256i all = _mm256_set1_epi32((int)bits);
     return _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_and_si256(all, pick), pick));
 }
+static inline words words_load(const uint32_t *p) {
+    return (words){_mm256_loadu_si256((const __m256i *)(const void *)p),
+                   _mm256_loadu_si256((const __m256i *)(const void *)(p + 8))};
+}
+static inline uint32_t words_bit(words a, int bit) {
+    return mask16(_mm256_castsi256_ps(_mm256_slli_epi32(a.low, 31 - bit)),
+                  _mm256_castsi256_ps(_mm256_slli_epi32(a.high, 31 - bit)));
+}
+static inline __m256i with8(__m256i a, uint32_t mask, int bit) {
+    const __m256i one = _mm256_set1_epi32((int)(1u << bit));
+    return _mm256_or_si256(a, _mm256_and_si256(_mm256_castps_si256(spread8(mask)), one));
+}
+static inline words words_with(words a, uint32_t mask, int bit) {
+    return (words){with8(a.low, mask, bit), with8(a.high, mask >> 8, bit)};
+}
+static inline words words_cut(lanes a) {
+    return (words){_mm256_cvttps_epi32(a.low), _mm256_cvttps_epi32(a.high)};
+}
+static inline lanes lanes_whole(words a) {
+    return BOTH(_mm256_cvtepi32_ps(a.low), _mm256_cvtepi32_ps(a.high));
+}
+static inline lanes lanes_min(lanes a, lanes b) {
+    return BOTH(_mm256_min_ps(a.low, b.low), _mm256_min_ps(a.high, b.high));
+}
+static inline lanes lanes_max(lanes a, lanes b) {
+    return BOTH(_mm256_max_ps(a.low, b.low), _mm256_max_ps(a.high, b.high));
+}
 static inline __m256 signed8(uint32_t negative, uint32_t zero, __m256 scale) {
     const __m256 sign = _mm256_and_ps(spread8(negative), _mm256_set1_ps(-0.0f));
     return _mm256_andnot_ps(spread8(zero), _mm256_xor_ps(scale, sign));
@@ -220,6 +261,19 @@ static inline lanes lanes_smaller(lanes a, lanes b) {
     EACH(lanes, lane_bits(a.at[j]) < lane_bits(b.at[j]) ? a.at[j] : b.at[j]);
 }
 static inline uint32_t words_at_least(words a, words b) { MASK(a.at[j] >= b.at[j]); }
+static inline words words_load(const uint32_t *p) { EACH(words, p[j]); }
+static inline uint32_t words_bit(words a, int bit) { MASK((a.at[j] >> bit & 1) != 0); }
+static inline words words_with(words a, uint32_t mask, int bit) {
+    EACH(words, a.at[j] | (mask >> j & 1) << bit);
+}
+static inline words words_cut(lanes a) { EACH(words, (uint32_t)(int32_t)a.at[j]); }
+static inline lanes lanes_whole(words a) { EACH(lanes, (float)(int32_t)a.at[j]); }
+static inline lanes lanes_min(lanes a, lanes b) {
+    EACH(lanes, a.at[j] < b.at[j] ? a.at[j] : b.at[j]);
+}
+static inline lanes lanes_max(lanes a, lanes b) {
+    EACH(lanes, a.at[j] > b.at[j] ? a.at[j] : b.at[j]);
+}
 static inline lanes lanes_signed(uint32_t negative, uint32_t zero, lanes scale) {
     EACH(lanes, zero >> j & 1 ? 0.0f : negative >> j & 1 ? -scale.at[j] : scale.at[j]);
 }

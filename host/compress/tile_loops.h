@@ -46,6 +46,8 @@ static void put_part(float *to, lanes value, int count, bool stream) {
     }
 }
 
+#include "tile_dither.h"
+
 /* Whole words without zeros: the usual case. */
 static inline void split_whole(const float *trial, int count, float scale, float *residual,
                                bool stream, uint32_t *negative) {
@@ -159,6 +161,9 @@ const cog_tile_ops TILE_OPS = {
     .magnitude = magnitude,
     .split = split,
     .add_signs = add_signs,
+    .energy = energy,
+    .quantize = quantize,
+    .add_codes = add_codes,
     .narrow = narrow,
     .add_floats = add_floats,
     .add_bf16 = add_bf16,
