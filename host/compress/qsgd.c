@@ -194,7 +194,7 @@ static cog_status add(const cog_quantizer *q, cog_device *device, const void *pa
     return COG_OK;
 }
 
-static const cog_quantizer_kernels on_cpu = {pack, add};
+static const cog_quantizer_kernels on_cpu = {.pack = pack, .add = add};
 
 const cog_quantizer_ops cog_quantizer_qsgd = {
     .name = "qsgd",

@@ -280,7 +280,7 @@ static int64_t positions(const cog_quantizer *q, const void *payload, int64_t *o
 
 static int64_t max_positions(const cog_quantizer *q) { return q->kept; }
 
-static const cog_quantizer_kernels on_cpu = {pack, add};
+static const cog_quantizer_kernels on_cpu = {.pack = pack, .add = add};
 
 const cog_quantizer_ops cog_quantizer_randk = {
     .name = "randk",
