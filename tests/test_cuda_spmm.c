@@ -2,7 +2,7 @@
 #include "device_bench.h"
 
 #include "code.h"
-#include "devices/cuda_spmm.h"
+#include "cograd/encoder.h"
 
 static const char *const codes[] = {
     "uncoded",    "frc:stragglers=1", "crc:stragglers=2", "lwpd", "ye-abbe:stragglers=1,blocks=2",
@@ -44,6 +44,36 @@ Test(cuda_spmm, messages_of_every_code_are_those_of_its_plan) {
     for (size_t c = 0; c < sizeof(codes) / sizeof(*codes); c++)
         for (size_t l = 0; l < sizeof(lengths) / sizeof(*lengths); l++)
             check_code(&b, codes[c], lengths[l]);
+    bench_close(b);
+}
+
+/* The public way to it: the same messages on both devices. */
+Test(cuda_spmm, encoders_agree_with_the_cpu) {
+    enum { LENGTH = 4097 };
+    const bench b = bench_open();
+    for (size_t c = 0; c < sizeof(codes) / sizeof(*codes); c++) {
+        cog_code *code;
+        OK(cog_code_create(codes[c], 8, &code));
+        const cog_plan *plan = cog_code_plan(code);
+        const int64_t n = plan->n_messages * LENGTH;
+        float *parts = family_make(NORMAL, 2, plan->n_shards * plan->n_blocks * LENGTH);
+        twin tp = twin_make(&b, parts, plan->n_shards * plan->n_blocks * LENGTH, 4, 0);
+        twin out = twin_make(&b, NULL, n, 4, 0);
+        for (int on_gpu = 0; on_gpu < 2; on_gpu++) {
+            cog_encoder *encoder;
+            OK(cog_encoder_create(code, on_gpu ? b.gpu : b.cpu, LENGTH, TWIN(tp), TWIN(out),
+                                  &encoder));
+            OK(cog_encoder_run(encoder));
+            cog_encoder_destroy(encoder);
+        }
+        float *got = twin_read(&out);
+        double *expected = malloc((size_t)n * sizeof(*expected));
+        for (int64_t i = 0; i < n; i++) expected[i] = ((float *)out.cpu)[i];
+        cr_assert(nmse(got, expected, n) <= 1e-12, "%s", codes[c]);
+        twin_free(&tp), twin_free(&out);
+        free(parts), free(got), free(expected);
+        cog_code_destroy(code);
+    }
     bench_close(b);
 }
 

@@ -1,12 +1,11 @@
 /* cuda_spmm.c - the product of a code matrix and a matrix of gradients, by cuSPARSE. */
-#include "cuda_spmm.h"
+#include "cuda.h"
 
 #include <cusparse.h>
 #include <inttypes.h>
 #include <stdlib.h>
 
 #include "check.h"
-#include "cuda.h"
 
 struct cog_cuda_spmm {
     cog_device *device;
