@@ -1,93 +1,109 @@
 /* channel.c - a quantizer, its memory, and the rule that only an accepted message counts.
  *
  * The residual of a pending message lies in a second vector and becomes the error by a swap, so a
- * dropped message has nothing to undo. A quantizer's own state is small; it is read back before
- * every pack and put back when the message was not used.
+ * dropped message has nothing to undo; momentum is kept the same way. A quantizer's own state is
+ * small; it is read back before every pack and put back when the message was not used.
  */
 #include "channel.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+#include "channel_parts.h"
 #include "check.h"
 #include "rng.h"
+#include "tile.h"
 
-struct cog_channel {
-    cog_quantizer quantizer;
-    const cog_quantizer_kernels *kernels;
-    cog_device *device;
-    bool feedback;
-    bool pending;    /* a message waits to be settled */
-    bool ahead;      /* the state is that after a message which was not accepted */
-    float *error;    /* [n] sender with feedback: what is still owed to the server */
-    float *residual; /* [n] sender: the error once the pending message is accepted */
-    void *state, *scratch, *payload; /* device memory of the sender */
-    void *settled;                   /* host: the state before the pending message */
-    void *host;     /* the payload, sent or received; on the CPU of a sender NULL */
-    void *spare;    /* receiver: where the next payload is checked */
-    size_t bytes;   /* of the payload in use */
-    size_t fetched; /* sender on another device: bytes the last payload had, or a header */
-    bool received;
-};
+/* ---------------------------------------------------------------- configure */
 
-static cog_status host_memory(size_t bytes, void **out) {
+static cog_status configure_keys(cog_channel *c, cog_spec *spec) {
+    COG_TRY(cog_spec_flag(spec, "feedback", false, &c->feedback));
+    COG_TRY(cog_spec_real(spec, "momentum", 0, 0, 0.999999, &c->momentum));
+    return cog_spec_int(spec, "warmup", 0, 0, INT64_MAX / 2, &c->warmup);
+}
+
+/* A quantizer whose error may exceed the trial makes memories of errors grow. A running mean takes
+ * up as much of it as its rate says: 1/(1 + omega) is what DIANA allows. */
+static cog_status check_worst_error(const cog_channel *c, const cog_predictor *p) {
+    const cog_quantizer_ops *ops = c->quantizer.ops;
+    const double worst = ops->worst_error != NULL ? ops->worst_error(&c->quantizer) : 0;
+    COG_CHECK(!c->feedback || worst < 1, COG_ERR_SPEC,
+              "error feedback over '%s' need not stay bounded: a message of %lld entries may leave "
+              "%.3g times its energy behind, where less than 1 is needed",
+              ops->name, (long long)c->quantizer.n, worst);
+    COG_CHECK(
+        p->ops == NULL || worst < 1 || p->rate * (1 + worst) <= 1, COG_ERR_SPEC,
+        "a memory that takes up %g of every message over '%s' need not stay bounded: a message "
+        "of %lld entries may leave %.3g times its energy behind; with predict=difference, a "
+        "rate of %.3g is small enough",
+        p->rate, ops->name, (long long)c->quantizer.n, worst, 1 / (1 + worst));
+    return COG_OK;
+}
+
+/* What cannot work together, in words. */
+static cog_status check_parts(const cog_channel *c, const cog_predictor *p) {
+    const cog_quantizer_ops *ops = c->quantizer.ops;
+    COG_CHECK(p->ops == NULL || !c->feedback || p->ops->stable_with_feedback, COG_ERR_ARGUMENT,
+              "error feedback and the predictor '%s' do not compose: each would make up for the "
+              "errors of the other; give one of feedback=1 and predict=%s",
+              p->ops->name, p->ops->name);
+    COG_CHECK(c->momentum == 0 || p->ops == NULL, COG_ERR_ARGUMENT,
+              "momentum=%g corrects what error feedback holds back; it does not go with predict=%s",
+              c->momentum, p->ops->name);
+    COG_CHECK(c->momentum == 0 || (c->feedback && ops->positions != NULL), COG_ERR_ARGUMENT,
+              "momentum=%g takes out of the velocity what was sent: it needs feedback=1 and a "
+              "channel that sends some of the entries, as topk",
+              c->momentum);
+    COG_CHECK(!ops->uses_side || p->ops != NULL, COG_ERR_ARGUMENT,
+              "'%s' decodes with side information: name what to expect, as predict=linear",
+              ops->name);
+    return check_worst_error(c, p);
+}
+
+static cog_status configure(cog_channel *c, const char *text, int64_t n, cog_predictor *p) {
+    cog_spec spec;
+    COG_TRY(cog_spec_parse(text, &spec));
+    COG_TRY(configure_keys(c, &spec));
+    COG_TRY(cog_predictor_configure(&spec, n, p));
+    COG_TRY(cog_quantizer_configure(&spec, n, &c->quantizer));
+    COG_TRY(check_parts(c, p));
+    COG_TRY(cog_spec_parse("identity", &spec));
+    return cog_quantizer_configure(&spec, n, &c->fp32);
+}
+
+/* Where messages are packed, and as what they are handed out. */
+static cog_status place(cog_channel *c, const cog_predictor *p) {
+    const cog_quantizer_ops *ops = c->quantizer.ops;
+    const cog_device_kind kind = cog_device_kind_of(c->device);
+    const bool on_host = p->ops != NULL || c->warmup > 0 || c->momentum > 0 || !ops->on[kind];
+    c->framed = p->ops != NULL || c->warmup > 0;
+    c->dense = c->framed || (kind != COG_CPU && ops->format == NULL);
+    c->is_exact = ops->exact && (p->ops == NULL || p->trigger == COG_TRIGGER_ALWAYS);
+    c->packer = c->device;
+    if (kind != COG_CPU && (on_host || c->dense)) COG_TRY(cog_device_open("cpu", &c->packer));
+    c->kernels = ops->on[cog_device_kind_of(c->packer)];
+    return COG_OK;
+}
+
+/* ---------------------------------------------------------------- open and close */
+
+cog_status cog_channel_host_memory(size_t bytes, void **out) {
     *out = malloc(bytes > 0 ? bytes : 1);
     COG_CHECK(*out != NULL, COG_ERR_MEMORY, "no memory for %zu bytes of a channel", bytes);
     return COG_OK;
 }
 
-static cog_status zeros(cog_device *device, size_t bytes, void **out) {
-    float *memory;
-    COG_TRY(cog_device_zeros(device, (int64_t)((bytes + 3) / 4), &memory));
-    *out = memory;
-    return COG_OK;
+cog_status cog_channel_vector(cog_channel *c, float **out) {
+    const int64_t n = (c->quantizer.n + COG_TILE_ROW - 1) / COG_TILE_ROW * COG_TILE_ROW;
+    return cog_device_zeros(c->packer, n, out);
 }
 
-static cog_status open_state(cog_channel *c) {
-    const cog_quantizer *q = &c->quantizer;
-    const size_t bytes = q->ops->state_bytes(q);
-    COG_TRY(host_memory(bytes, &c->settled));
-    memset(c->settled, 0, bytes);
-    return zeros(c->device, bytes, &c->state);
-}
-
-static cog_status open_sender(cog_channel *c) {
-    const cog_quantizer *q = &c->quantizer;
-    const cog_device_ops *dev = c->device->ops;
-    const size_t payload = q->ops->payload_bytes(q);
-    const size_t scratch =
-        c->kernels->scratch_bytes != NULL ? c->kernels->scratch_bytes(q) : q->ops->scratch_bytes(q);
-    if (c->feedback) COG_TRY(cog_device_zeros(c->device, q->n, &c->error));
-    COG_TRY(cog_device_zeros(c->device, q->n, &c->residual));
-    COG_TRY(dev->alloc(c->device, payload, &c->payload));
-    c->fetched = payload < sizeof(uint32_t) ? payload : sizeof(uint32_t);
-    COG_TRY(zeros(c->device, scratch, &c->scratch));
-    COG_TRY(open_state(c));
-    return dev->kind == COG_CPU ? COG_OK : host_memory(payload, &c->host);
-}
-
-static cog_status open_receiver(cog_channel *c) {
-    const size_t payload = c->quantizer.ops->payload_bytes(&c->quantizer);
-    COG_TRY(host_memory(payload, &c->host));
-    return host_memory(payload, &c->spare);
-}
-
-static cog_status configure(cog_channel *c, const char *text, int64_t n) {
-    cog_spec spec;
-    COG_TRY(cog_spec_parse(text, &spec));
-    COG_TRY(cog_spec_flag(&spec, "feedback", false, &c->feedback));
-    COG_TRY(cog_quantizer_configure(&spec, n, &c->quantizer));
-    const cog_quantizer_ops *ops = c->quantizer.ops;
-    c->kernels = ops->on[c->device->ops->kind];
-    COG_CHECK(c->kernels != NULL, COG_ERR_UNSUPPORTED, "'%s' has no kernels for device '%s'",
-              ops->name, c->device->ops->name);
-    if (!c->feedback || ops->worst_error == NULL) return COG_OK;
-    const double worst = ops->worst_error(&c->quantizer);
-    COG_CHECK(worst < 1, COG_ERR_SPEC,
-              "error feedback over '%s' need not stay bounded: a message of %lld entries may leave "
-              "%.3g times its energy behind, where less than 1 is needed",
-              ops->name, (long long)n, worst);
-    return COG_OK;
+static cog_status open_all(cog_channel *c, const char *spec, int64_t n, cog_channel_end end) {
+    cog_predictor predictor;
+    COG_TRY(configure(c, spec, n, &predictor));
+    COG_TRY(place(c, &predictor));
+    if (predictor.ops != NULL) COG_TRY(cog_mirror_open(&predictor, end == COG_SENDER, &c->mirror));
+    return end == COG_SENDER ? cog_channel_open_sender(c) : cog_channel_open_receiver(c);
 }
 
 cog_status cog_channel_open(const char *spec, cog_device *device, int64_t n, cog_channel_end end,
@@ -95,8 +111,7 @@ cog_status cog_channel_open(const char *spec, cog_device *device, int64_t n, cog
     cog_channel *c = calloc(1, sizeof(*c));
     COG_CHECK(c != NULL, COG_ERR_MEMORY, "no memory for a channel");
     c->device = device;
-    cog_status status = configure(c, spec, n);
-    if (status == COG_OK) status = end == COG_SENDER ? open_sender(c) : open_receiver(c);
+    const cog_status status = open_all(c, spec, n, end);
     if (status != COG_OK) {
         cog_channel_close(c);
         return status;
@@ -107,105 +122,72 @@ cog_status cog_channel_open(const char *spec, cog_device *device, int64_t n, cog
 
 void cog_channel_close(cog_channel *c) {
     if (c == NULL) return;
-    void *on_device[] = {c->error, c->residual, c->state, c->scratch, c->payload};
-    for (size_t i = 0; i < sizeof(on_device) / sizeof(on_device[0]); i++)
-        cog_device_free(c->device, on_device[i]);
+    void *packed[] = {c->error,   c->residual, c->state,         c->scratch,  c->frame,
+                      c->message, c->velocity, c->next_velocity, c->estimate, c->next_estimate};
+    for (size_t i = 0; i < sizeof(packed) / sizeof(packed[0]); i++)
+        cog_device_free(c->packer, packed[i]);
+    cog_mirror_close(c->mirror);
+    if (c->packer != c->device) cog_device_close(c->packer);
     free(c->settled);
     free(c->host);
     free(c->spare);
+    free(c->incoming);
+    free(c->position);
     free(c);
 }
+
+/* ---------------------------------------------------------------- both ends */
 
 void cog_channel_seed(cog_channel *c, uint64_t seed, uint32_t message) {
     cog_rng rng = cog_rng_make(seed, COG_STREAM_COMPRESSOR, message, 0);
     c->quantizer.stream = cog_rng_u32(&rng);
 }
 
-const cog_quantizer *cog_channel_quantizer(const cog_channel *c) { return &c->quantizer; }
+const cog_quantizer *cog_channel_quantizer(const cog_channel *c) {
+    return c->dense ? &c->fp32 : &c->quantizer;
+}
 
-/* Have the state of the last accepted message on both sides, host and device. */
-static cog_status settle_state(cog_channel *c) {
-    const size_t bytes = c->quantizer.ops->state_bytes(&c->quantizer);
+bool cog_channel_is_exact(const cog_channel *c) { return c->is_exact; }
+
+size_t cog_channel_header_bytes(const cog_channel *c) {
+    if (!c->framed) return 0;
+    return (c->mirror != NULL ? cog_mirror_header_bytes(c->mirror) : 0) + 1;
+}
+
+size_t cog_channel_max_bytes(const cog_channel *c) {
+    size_t payload = c->quantizer.ops->payload_bytes(&c->quantizer);
+    const size_t fp32 = c->fp32.ops->payload_bytes(&c->fp32);
+    if (c->warmup > 0 && payload < fp32) payload = fp32;
+    return cog_channel_header_bytes(c) + payload;
+}
+
+void cog_channel_begin_round(cog_channel *c, int64_t round) { c->round = round; }
+
+cog_status cog_channel_estimate(cog_channel *c, const cog_quantizer *q, const void *payload,
+                                float *out) {
+    const size_t bytes = (size_t)c->quantizer.n * sizeof(float);
+    const bool expects = c->mirror != NULL && (payload == NULL || !q->ops->uses_side);
     if (bytes == 0) return COG_OK;
-    if (c->ahead) return c->device->ops->upload(c->device, c->state, c->settled, bytes);
-    COG_TRY(c->device->ops->download(c->device, c->settled, c->state, bytes));
-    return cog_device_sync(c->device);
+    if (expects)
+        memcpy(out, cog_mirror_expected(c->mirror), bytes);
+    else
+        memset(out, 0, bytes);
+    if (payload == NULL) return COG_OK;
+    return q->ops->on[COG_CPU]->add(q, c->packer, payload, 1, 0, q->n, out);
 }
 
-static cog_status fetch(cog_channel *c, size_t from, size_t to) {
-    if (to <= from) return COG_OK;
-    COG_TRY(c->device->ops->download(c->device, (char *)c->host + from,
-                                     (const char *)c->payload + from, to - from));
-    return cog_device_sync(c->device);
-}
-
-/* The payload in host memory and its size. One packed on the CPU is there already. From elsewhere,
- * as many bytes are fetched as the last one had; its header then tells whether there are more. */
-static cog_status hand_out(cog_channel *c, const void **payload, size_t *bytes) {
-    const cog_quantizer *q = &c->quantizer;
-    *payload = c->host != NULL ? c->host : c->payload;
-    if (c->host != NULL) COG_TRY(fetch(c, 0, c->fetched));
-    *bytes = q->ops->used_bytes(q, *payload);
-    if (c->host == NULL) return COG_OK;
-    const size_t fetched = c->fetched;
-    c->fetched = *bytes;
-    return fetch(c, fetched, *bytes);
-}
-
-cog_status cog_channel_pack(cog_channel *c, int n_terms, const cog_term *terms,
-                            const void **payload, size_t *bytes) {
-    const cog_quantizer *q = &c->quantizer;
-    COG_CHECK(c->residual != NULL, COG_ERR_ARGUMENT,
-              "the receiving end of a channel packs nothing");
-    COG_CHECK(n_terms >= 0 && n_terms < COG_MAX_TERMS, COG_ERR_ARGUMENT,
-              "%d terms are not between 0 and %d", n_terms, COG_MAX_TERMS - 1);
-    cog_term all[COG_MAX_TERMS];
-    if (n_terms > 0) memcpy(all, terms, (size_t)n_terms * sizeof(*all));
-    if (c->feedback) all[n_terms++] = (cog_term){c->error, 1.0f};
-    c->pending = false;
-    COG_TRY(settle_state(c));
-    c->ahead = true;
-    COG_TRY(c->kernels->pack(q, c->device, n_terms, all, c->residual, c->state, c->scratch,
-                             c->payload));
-    const void *packed;
-    COG_TRY(hand_out(c, &packed, &c->bytes));
-    c->pending = true;
-    *payload = packed;
-    *bytes = c->bytes;
-    return COG_OK;
+static void swap(float **a, float **b) {
+    float *kept = *a;
+    *a = *b;
+    *b = kept;
 }
 
 void cog_channel_settle(cog_channel *c, bool accepted) {
     if (c->pending && accepted) {
         c->ahead = false;
-        float *settled = c->residual;
-        if (c->feedback) c->residual = c->error;
-        if (c->feedback) c->error = settled;
+        if (c->error != NULL) swap(&c->error, &c->residual);
+        swap(&c->velocity, &c->next_velocity);
+        if (c->mirror != NULL) cog_mirror_push(c->mirror, c->fired, c->estimate);
     }
     c->pending = false;
-}
-
-const float *cog_channel_error(const cog_channel *c) { return c->error; }
-
-cog_status cog_channel_receive(cog_channel *c, const void *payload, size_t bytes) {
-    const cog_quantizer *q = &c->quantizer;
-    const size_t most = q->ops->payload_bytes(q);
-    COG_CHECK(c->spare != NULL, COG_ERR_ARGUMENT, "the sending end of a channel receives nothing");
-    COG_CHECK(bytes <= most, COG_ERR_FORMAT, "a payload has %zu bytes, at most %zu are expected",
-              bytes, most);
-    /* copied first: what is checked is what is kept, and it is aligned */
-    if (bytes > 0) memcpy(c->spare, payload, bytes);
-    COG_TRY(q->ops->check(q, c->spare, bytes));
-    void *kept = c->spare;
-    c->spare = c->host;
-    c->host = kept;
-    c->bytes = bytes;
-    c->received = true;
-    return COG_OK;
-}
-
-const void *cog_channel_payload(const cog_channel *c, size_t *bytes) {
-    if (!c->received) return NULL;
-    *bytes = c->bytes;
-    return c->host;
 }

@@ -37,6 +37,7 @@ typedef struct cog_quantizer {
     int bits;                            /* of an entry */
     uint32_t stream;                     /* a sender's own random numbers; no receiver needs it */
     const struct cog_tile_ops *tile_ops; /* hot loops in this processor's instruction set */
+    const float *side; /* [n] host memory: what both ends expect of the trial; see uses_side */
 } cog_quantizer;
 
 /* The verbs of a quantizer on one kind of device. */
@@ -62,6 +63,9 @@ typedef struct cog_quantizer_ops {
     const char *name;
     const char *summary; /* one line for `cograd info` */
     bool exact;          /* decoded(payload) equals the trial */
+    /* The channel's prediction is not subtracted from the trial but handed to pack and add, as
+     * q->side: decoded(payload) is near it. Such a channel needs a predictor. */
+    bool uses_side;
 
     /* q->n is set before. */
     cog_status (*configure)(cog_quantizer *q, cog_spec *spec);

@@ -72,14 +72,14 @@ static cog_status check_config(const cog_engine_config *c) {
 /* ---------------------------------------------------------------- create */
 
 /* Errors of lossy messages come out of the decoder amplified: refuse codes that drown in them. */
-static cog_status check_amplification(const cog_engine *e, const cog_quantizer *q) {
-    if (q->ops->exact) return COG_OK;
+static cog_status check_amplification(const cog_engine *e) {
+    if (cog_channel_is_exact(e->server.channel[0])) return COG_OK;
     double amplification;
     COG_TRY(cog_code_amplification(e->code, &amplification));
     COG_CHECK(amplification <= e->config.max_amplification, COG_ERR_ARGUMENT,
               "code '%s' amplifies the errors of channel '%s' %.3g times, more than %g; use an "
               "exact channel or raise max-amplification",
-              cog_code_name(e->code), q->ops->name, amplification, e->config.max_amplification);
+              cog_code_name(e->code), e->job.channel, amplification, e->config.max_amplification);
     return COG_OK;
 }
 
@@ -105,7 +105,7 @@ static cog_status create_server(cog_engine *e) {
                              .staleness = c->staleness};
     COG_TRY(cog_server_open(&e->server, e->job.channel, e->model.block_len));
     const cog_quantizer *q = cog_channel_quantizer(e->server.channel[0]);
-    COG_TRY(check_amplification(e, q));
+    COG_TRY(check_amplification(e));
     COG_TRY(cog_replica_open(c->optimizer, q, e->device, e->code->plan.n_blocks, &e->replica));
     COG_TRY(cog_replica_reserve(e->replica, e->code->wait_for, cog_code_max_terms(e->code)));
     COG_TRY(set_initial_params(e));
@@ -128,8 +128,8 @@ static cog_status create_workers(cog_engine *e) {
     for (int i = 0; i < n; i++) COG_TRY(cog_worker_create(&e->job, i, &e->worker[i]));
     e->transport->handle = cog_worker_handle;
     e->transport->worker = (void **)e->worker;
-    const cog_quantizer *q = cog_channel_quantizer(e->server.channel[0]);
-    const size_t up = q->ops->payload_bytes(q), down = cog_downlink_max_bytes(e->downlink);
+    const size_t up = cog_channel_max_bytes(e->server.channel[0]),
+                 down = cog_downlink_max_bytes(e->downlink);
     const size_t whole = (size_t)e->model.n_params * sizeof(float); /* of a DONE frame */
     e->transport->max_payload = up > down ? up : down;
     if (e->transport->max_payload < whole) e->transport->max_payload = whole;

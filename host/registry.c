@@ -8,6 +8,7 @@
 
 #define COG_CODE(id)      extern const cog_code_ops cog_code_##id;
 #define COG_QUANTIZER(id) extern const cog_quantizer_ops cog_quantizer_##id;
+#define COG_PREDICTOR(id) extern const cog_predictor_ops cog_predictor_##id;
 #define COG_TRANSPORT(id) extern const cog_transport_ops cog_transport_##id;
 #define COG_DEVICE(id)    extern const cog_device_ops cog_device_##id;
 #define COG_MODEL(id)     extern const cog_model_ops cog_model_##id;
@@ -21,6 +22,11 @@ const cog_code_ops *const cog_codes[] = {
 
 #define COG_QUANTIZER(id) &cog_quantizer_##id,
 const cog_quantizer_ops *const cog_quantizers[] = {
+#include "registry.def"
+    NULL};
+
+#define COG_PREDICTOR(id) &cog_predictor_##id,
+const cog_predictor_ops *const cog_predictors[] = {
 #include "registry.def"
     NULL};
 
@@ -63,6 +69,7 @@ const cog_dataset_ops *const cog_datasets[] = {
 
 FINDER(code, cog_codes, "code")
 FINDER(quantizer, cog_quantizers, "channel")
+FINDER(predictor, cog_predictors, "predictor")
 FINDER(transport, cog_transports, "transport")
 FINDER(device, cog_devices, "device")
 FINDER(model, cog_models, "model")

@@ -146,6 +146,7 @@ static void settle(cog_server *s) {
         const int m = s->update.messages[i].row, worker = plan->owner[m];
         if (!s->arrived[m]) continue; /* held from an earlier round, settled then */
         s->accepted[worker] |= 1ull << (m - plan->first[worker]);
+        cog_channel_settle(s->channel[m], true);
         s->report.messages_used++;
         s->report.messages_late += s->age[m] > 0;
         s->arrivals.n_arrived--;

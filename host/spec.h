@@ -12,7 +12,7 @@
 
 #include "cograd/status.h"
 
-#define COG_SPEC_MAX_KEYS 16
+#define COG_SPEC_MAX_KEYS 24
 #define COG_SPEC_MAX_TEXT 512
 
 /* A key the plug-in understands, as it would be shown to a user. */

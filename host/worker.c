@@ -199,6 +199,7 @@ static cog_status pack_messages(cog_worker *w) {
     const cog_term term = {w->message, 1};
     for (int i = 0; i < w->count; i++) {
         COG_TRY(make_message(w, w->first + i));
+        cog_channel_begin_round(w->channel[i], w->version);
         COG_TRY(cog_channel_pack(w->channel[i], 1, &term, &w->payload[i], &w->bytes[i]));
     }
     return COG_OK;

@@ -52,13 +52,28 @@ static void list_codes(void) {
 }
 
 static void list_channels(void) {
-    puts("\nchannels (--channel), each with feedback=0|1 besides");
+    puts("\nchannels (--channel), each with feedback=0|1, momentum=0 (0..1), warmup=0 (rounds) and "
+         "predict=none besides");
     for (size_t i = 0; cog_quantizers[i] != NULL; i++) {
         cog_spec spec;
         cog_quantizer quantizer = {.ops = cog_quantizers[i], .n = MESSAGE_LENGTH};
         if (cog_spec_parse(quantizer.ops->name, &spec) != COG_OK) continue;
         const cog_status status = quantizer.ops->configure(&quantizer, &spec);
         print_configured(quantizer.ops->name, quantizer.ops->summary, &spec, status);
+    }
+}
+
+static void list_predictors(void) {
+    puts("\npredictors (--channel NAME:predict=PREDICTOR)");
+    for (size_t i = 0; cog_predictors[i] != NULL; i++) {
+        const char *name = cog_predictors[i]->name;
+        char text[64];
+        cog_spec spec;
+        cog_predictor predictor;
+        snprintf(text, sizeof(text), "channel:predict=%s", name);
+        if (cog_spec_parse(text, &spec) != COG_OK) continue;
+        const cog_status status = cog_predictor_configure(&spec, MESSAGE_LENGTH, &predictor);
+        print_configured(name, cog_predictors[i]->summary, &spec, status);
     }
 }
 
@@ -147,6 +162,7 @@ int cog_cmd_info(int argc, char **argv) {
     list_models();
     list_codes();
     list_channels();
+    list_predictors();
     list_described("optimizers (--optimizer)", cog_optimizer_describe);
     list_transports();
     list_described("stragglers (--stragglers)", cog_stragglers_describe);

@@ -1,0 +1,66 @@
+/* channel_parts.h - what channel.c, channel_send.c and channel_receive.c share. */
+#ifndef COG_HOST_CHANNEL_PARTS_H
+#define COG_HOST_CHANNEL_PARTS_H
+
+#include "channel.h"
+#include "predict.h"
+
+/* Flags of a framed message. */
+enum { COG_FLAG_PAYLOAD = 1, COG_FLAG_FP32 = 2 };
+
+/* Bytes kept free before a payload for the header that is sent with it: the payload stays aligned
+ * as a device allocates. */
+enum { COG_FRAME_ROOM = 128 };
+
+struct cog_channel {
+    cog_quantizer quantizer; /* of the wire */
+    cog_quantizer fp32;      /* of warm-ups, and of dense messages handed out */
+    const cog_quantizer_kernels *kernels;
+    cog_device *device; /* where the terms lie */
+    cog_device *packer; /* where they are packed: `device`, or a CPU of its own */
+    cog_mirror *mirror; /* NULL without predictor */
+    bool feedback;
+    bool framed;     /* with flags, and coefs, before the payload */
+    bool dense;      /* the receiver hands out a vector */
+    bool is_exact;   /* but for rounding */
+    bool pending;    /* a message waits to be settled */
+    bool fired;      /* it has a payload */
+    bool ahead;      /* the state is that after a message which was not accepted */
+    double momentum; /* 0: none */
+    int64_t warmup;  /* rounds */
+    int64_t round;
+
+    float *error;          /* [n] sender with feedback: what is still owed to the server */
+    float *residual;       /* [n] sender: the error once the pending message is accepted */
+    void *state, *scratch; /* of the sender, where it packs */
+    void *frame;           /* room for a header, then the payload */
+    void *payload;         /* within frame */
+    void *settled;         /* host: the state before the pending message */
+    void *host;            /* the payload, sent or received; where a sender packs on the CPU NULL */
+    void *spare;           /* receiver: where the next payload is checked */
+    size_t bytes;          /* of the payload in use */
+    size_t
+        fetched; /* sender that packs on another device: bytes the last payload had, or a header */
+    bool received;
+
+    /* host memory, where needed */
+    float *message;                  /* [n padded] sender: the terms in one vector */
+    float *incoming;                 /* [n] sender on another device: a term on its way */
+    float *velocity, *next_velocity; /* [n padded] momentum, and once the message is accepted */
+    int64_t *position;               /* [max_positions] */
+    float *estimate, *next_estimate; /* [n] dense: the message as it stands */
+};
+
+size_t cog_channel_header_bytes(const cog_channel *c);
+cog_status cog_channel_host_memory(size_t bytes, void **out);
+/* n floats set to zero on the packer, padded so that whole rows of a tile may be written. */
+cog_status cog_channel_vector(cog_channel *c, float **out);
+
+cog_status cog_channel_open_sender(cog_channel *c);
+cog_status cog_channel_open_receiver(cog_channel *c);
+
+/* expected + decoded, or expected alone without payload: the same arithmetic at both ends. */
+cog_status cog_channel_estimate(cog_channel *c, const cog_quantizer *q, const void *payload,
+                                float *out);
+
+#endif
