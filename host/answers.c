@@ -7,10 +7,14 @@
 
 #include "check.h"
 
+/* Draws of coefficients that every set is looked at with, when there is time. */
+static const double max_repeats = 100;
+
 cog_status cog_answers_open(const cog_code *code, cog_answers *out) {
     const cog_plan *plan = &code->plan;
     memset(out, 0, sizeof(*out));
     out->plan = plan;
+    out->redraws = code->ops->coef != NULL;
     out->worker = malloc((size_t)plan->n_workers);
     out->arrived = malloc((size_t)plan->n_messages);
     out->arrivals.n_messages = plan->n_messages;
@@ -43,10 +47,18 @@ void cog_answers_begin(cog_answers *answers, int n_answers, int64_t max_sets) {
     answers->n_answers = n_answers;
     answers->n_sets = 0;
     answers->complete = n <= COG_ANSWERS_ALL_UP_TO || n_all <= (double)max_sets;
-    answers->max_sets = answers->complete ? (int64_t)n_all : max_sets;
+    answers->n_all = answers->complete ? (int64_t)n_all : max_sets;
+    answers->max_sets = answers->n_all;
+    if (answers->redraws)
+        answers->max_sets *= (int64_t)fmax(1, fmin(max_repeats, (double)max_sets / n_all));
+    answers->arrivals.round = 0;
     answers->rng = cog_rng_make(0, COG_STREAM_ANALYSIS, (uint32_t)n_answers, 0);
-    memset(answers->worker, 0, (size_t)n);
-    memset(answers->worker + n - n_answers, 1, (size_t)n_answers);
+}
+
+static void first_in_order(cog_answers *answers) {
+    const size_t n = (size_t)answers->plan->n_workers, n_answers = (size_t)answers->n_answers;
+    memset(answers->worker, 0, n - n_answers);
+    memset(answers->worker + (n - n_answers), 1, n_answers);
 }
 
 /* The next arrangement of zeros and ones in lexicographic order: move the last one that has a zero
@@ -85,8 +97,11 @@ bool cog_answers_next(cog_answers *answers) {
     if (answers->n_sets == answers->max_sets) return false;
     if (!answers->complete)
         sample(&answers->rng, answers->worker, n, answers->n_answers);
-    else if (answers->n_sets > 0)
+    else if (answers->n_sets % answers->n_all == 0)
+        first_in_order(answers);
+    else
         next_in_order(answers->worker, n);
+    if (answers->redraws) answers->arrivals.round = answers->n_sets;
     answers->n_sets++;
     update_arrivals(answers);
     return true;

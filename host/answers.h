@@ -6,6 +6,9 @@
  *     cog_answers_begin(&answers, n_answers, 1000);
  *     while (cog_answers_next(&answers)) ... cog_code_decode(code, &answers.arrivals, ...)
  *     cog_answers_close(&answers);
+ *
+ * A code that draws its coefficients anew in every round is looked at in a new round with each set;
+ * where the sets are few, all of them are visited several times.
  */
 #ifndef COG_HOST_ANSWERS_H
 #define COG_HOST_ANSWERS_H
@@ -23,10 +26,11 @@ typedef struct cog_answers {
     int64_t n_sets;        /* visited so far, the current one included */
 
     const cog_plan *plan;
+    bool redraws; /* coefficients change with the round */
     int n_answers;
-    int64_t max_sets;
-    uint8_t *worker;  /* [n_workers] 1 when it answers */
-    uint8_t *arrived; /* [n_messages] */
+    int64_t max_sets, n_all; /* n_all: sets of this size, when complete */
+    uint8_t *worker;         /* [n_workers] 1 when it answers */
+    uint8_t *arrived;        /* [n_messages] */
     cog_rng rng;
 } cog_answers;
 

@@ -7,6 +7,7 @@
 #include "check.h"
 #include "code_matrix.h"
 #include "cograd/analysis.h"
+#include "cograd/bounds.h"
 
 /* Sets sampled for one straggler count, and the operations they may cost: about a second. */
 static const double max_sets = 1000, least_sets = 10;
@@ -22,11 +23,14 @@ typedef struct survey {
     double *miss; /* [n_blocks, n_tasks] */
     bool spans;   /* recoverability is looked at */
     int64_t max_sets;
+    double mean_load; /* shards of a worker */
 } survey;
 
 /* ------------------------------------------------------------------------ one set */
 
-static double decoding_error(const survey *s, const cog_decoding *decoding) {
+static double decoding_error(const survey *s) {
+    const cog_decoding *decoding = &s->answers.decoding;
+    const int64_t round = s->answers.arrivals.round;
     const cog_plan *plan = &s->code->plan;
     const size_t n_tasks = (size_t)plan->n_shards * (size_t)plan->n_blocks;
     memset(s->miss, 0, n_tasks * (size_t)plan->n_blocks * sizeof(double));
@@ -36,7 +40,7 @@ static double decoding_error(const survey *s, const cog_decoding *decoding) {
         const cog_decode_term *term = &decoding->terms[i];
         double *miss = s->miss + (size_t)term->block * n_tasks;
         for (int t = plan->row[term->message]; t < plan->row[term->message + 1]; t++)
-            miss[plan->part[t]] += term->weight * cog_code_coef(s->code, 0, t);
+            miss[plan->part[t]] += term->weight * cog_code_coef(s->code, round, t);
     }
     double sum = 0;
     for (size_t i = 0; i < n_tasks * (size_t)plan->n_blocks; i++) sum += s->miss[i] * s->miss[i];
@@ -49,7 +53,7 @@ static cog_status look_at_set(survey *s, cog_straggler_facts *sum) {
     double error = 1;
     cog_status status = cog_code_decode(s->code, &a->arrivals, &a->decoding);
     if (status == COG_OK)
-        error = decoding_error(s, &a->decoding);
+        error = decoding_error(s);
     else if (status == COG_ERR_UNDECODABLE)
         sum->refused_share++;
     else
@@ -66,6 +70,15 @@ static cog_status look_at_set(survey *s, cog_straggler_facts *sum) {
 
 /* ------------------------------------------------------------- one straggler count */
 
+/* The argument behind the bound counts silent workers as silent messages. */
+static double floor_of_worst(const survey *s, int n_stragglers) {
+    const cog_plan *plan = &s->code->plan;
+    if (plan->n_messages != plan->n_workers || s->code->keeps_messages) return NAN;
+    return cog_bound_any_code(plan->n_workers, plan->n_shards, plan->n_blocks, s->mean_load,
+                              n_stragglers) /
+           ((double)plan->n_shards * plan->n_blocks);
+}
+
 static cog_status look_at(survey *s, int n_stragglers, cog_straggler_facts *out) {
     const int n_answers = s->code->plan.n_workers - n_stragglers;
     cog_straggler_facts sum = {.s = n_stragglers, .bound = NAN};
@@ -79,6 +92,7 @@ static cog_status look_at(survey *s, int n_stragglers, cog_straggler_facts *out)
     sum.recoverable_share = s->spans ? sum.recoverable_share / (double)sum.n_sets : NAN;
     if (s->code->ops->error_bound != NULL)
         sum.bound = s->code->ops->error_bound(s->code, n_answers);
+    sum.floor = floor_of_worst(s, n_stragglers);
     *out = sum;
     return COG_OK;
 }
@@ -116,7 +130,7 @@ static void plan_effort(survey *s) {
 
 static cog_status survey_stragglers(const cog_code *code, cog_code_analysis *out) {
     const cog_plan *plan = &code->plan;
-    survey s = {.code = code};
+    survey s = {.code = code, .mean_load = out->mean_load};
     plan_effort(&s);
     COG_TRY(cog_answers_open(code, &s.answers));
     s.miss = malloc((size_t)out->n_tasks * (size_t)plan->n_blocks * sizeof(double));

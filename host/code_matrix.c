@@ -171,6 +171,7 @@ static cog_status count_load(const cog_plan *plan, cog_code_analysis *out) {
             }
         }
         if (load > out->load) out->load = load;
+        out->mean_load += (double)load / plan->n_workers;
     }
     free(seen);
     return COG_OK;

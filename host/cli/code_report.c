@@ -85,7 +85,7 @@ static void print_number(FILE *out, double value) {
 static void print_stragglers(FILE *out, const cog_code_analysis *a) {
     bool sampled = false;
     fputs("\nsquared error of the decoded gradient, relative, when s workers stay silent\n"
-          "     s        mean       worst closed form recoverable     refused\n",
+          "     s        mean       worst       bound       floor recoverable     refused\n",
           out);
     for (int i = 0; i < a->n_rows; i++) {
         const cog_straggler_facts *row = &a->stragglers[i];
@@ -94,11 +94,15 @@ static void print_stragglers(FILE *out, const cog_code_analysis *a) {
         print_number(out, row->error_mean);
         print_number(out, row->error_worst);
         print_number(out, row->bound);
+        print_number(out, row->floor);
         print_number(out, row->recoverable_share);
         print_number(out, row->refused_share);
         fprintf(out, "%s\n", row->complete ? "" : "  sampled");
     }
-    fputs("recoverable: share of straggler sets whose answers determine the exact gradient;\n"
+    fputs("bound: closed form of the mean, or a bound on it; floor: of the worst, for any code of "
+          "this load\n"
+          "and length of messages; recoverable: share of straggler sets whose answers determine "
+          "the exact gradient;\n"
           "refused: share the decoder gives up on, with error 1\n",
           out);
     if (sampled) fputs("sampled: random sets, not all\n", out);
@@ -147,6 +151,7 @@ static json_t *stragglers_json(const cog_code_analysis *a) {
         failed |= json_object_set_new(object, "error_mean", number(row->error_mean));
         failed |= json_object_set_new(object, "error_worst", number(row->error_worst));
         failed |= json_object_set_new(object, "bound", number(row->bound));
+        failed |= json_object_set_new(object, "floor", number(row->floor));
         failed |= json_object_set_new(object, "recoverable_share", number(row->recoverable_share));
         failed |= json_object_set_new(object, "refused_share", number(row->refused_share));
         failed |= json_array_append_new(rows, object);
@@ -168,6 +173,7 @@ static int put_facts(json_t *object, const cog_code_analysis *a) {
         {"blocks", json_integer(a->n_blocks)},
         {"weight", json_integer(a->weight)},
         {"load", json_integer(a->load)},
+        {"mean_load", number(a->mean_load)},
         {"wait", json_integer(a->n_waited)},
         {"message_share", number(a->message_share)},
         {"communication", number(a->communication)},

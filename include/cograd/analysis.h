@@ -20,11 +20,13 @@ extern "C" {
  * makes no update. Decoders that remember earlier rounds are judged by what this one brought. */
 typedef struct cog_straggler_facts {
     int32_t s;
-    int64_t n_sets; /* looked at */
+    int64_t n_sets; /* looked at; all again in another round, for codes that redraw coefficients */
     bool complete;  /* they are all there are */
     double error_mean;
     double error_worst;
     double bound;             /* closed form or bound of error_mean; NAN: none known */
+    double floor;             /* no code of this load, message length and n has a smaller
+                                 error_worst: cog_bound_any_code; NAN: does not apply */
     double recoverable_share; /* sets whose rows span the exact gradient; NAN: too large to tell */
     double refused_share;     /* sets the decoder refuses */
 } cog_straggler_facts;
@@ -37,6 +39,7 @@ typedef struct cog_code_analysis {
     int32_t n_waited;     /* messages the server waits for */
     int32_t weight;       /* most tasks in one message */
     int32_t load;         /* most shards of one worker */
+    double mean_load;     /* shards of a worker on average */
     double message_share; /* length of a message over that of the gradient */
     double communication; /* gradient lengths on the wire per round: n_waited * message_share */
     int32_t rank;         /* numerical; -1: unknown */

@@ -10,6 +10,7 @@
 #include "cograd/model.h"
 #include "cograd/code.h"
 #include "cograd/analysis.h"
+#include "cograd/bounds.h"
 #include "cograd/encoder.h"
 #include "cograd/engine.h"
 
