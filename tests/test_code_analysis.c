@@ -39,6 +39,9 @@ Test(analysis, facts_of_known_matrices) {
         {"crc:stragglers=0", 5, 5, 1, 1, 5, true, 1, 0, 0, NAN},
         {"ye-abbe:stragglers=2,blocks=3", 10, 30, 15, 5, 8, false, 1.0 / 3, NAN, 0, NAN},
         {"crc:stragglers=2,parity=random", 9, 9, 3, 3, 7, false, 1, NAN, 0, NAN},
+        {"acgc", 8, 8, 6, 3, 8, false, 0.5, NAN, 0, NAN},
+        {"acgc:structure=bibd,eps=0", 7, 14, 6, 3, 7, false, 0.5, NAN, 0, NAN},
+        {"acgc:construction=stacked", 8, 8, 6, 3, 4, false, 0.5, 1, 0, NAN},
     };
     for (size_t c = 0; c < COUNT(cases); c++) {
         cog_code_analysis *f = analyze_spec(cases[c].spec, cases[c].n);

@@ -88,6 +88,7 @@ Test(code, late_answers_count_where_the_scheme_says_so) {
                  {"kasync", COG_LATE_APPLY, 4},
                  {"replication", COG_LATE_APPLY, 4},
                  {"lwpd", COG_LATE_APPLY, 8},
+                 {"acgc", COG_LATE_DROP, 4},
                  {"lwpd:decoder=memory", COG_LATE_APPLY, 8},
                  {"lwpd:decoder=least-squares", COG_LATE_DROP, 4}};
     for (size_t c = 0; c < COUNT(cases); c++) {

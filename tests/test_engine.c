@@ -43,6 +43,9 @@ Test(engine, every_code_is_gradient_descent_when_all_answer) {
                                         "crc:stragglers=2",
                                         "replication:wait=8",
                                         "ye-abbe:stragglers=1,blocks=2",
+                                        "acgc:eps=0.3",
+                                        "acgc:construction=2",
+                                        "acgc:construction=2,structure=biregular",
                                         "lwpd:wait=8",
                                         "lwpd:wait=8,decoder=least-squares",
                                         "lwpd:wait=8,decoder=memory",
@@ -311,5 +314,28 @@ Test(engine, impossible_configurations_are_refused_with_a_sentence) {
         cr_expect_null(e);
         cr_expect_not_null(strstr(cog_last_error(), bad[i].part), "case %zu: %s", i,
                            cog_last_error());
+    }
+}
+
+/* A worker a thousand times slower is heard now and then, always too late: its message was made
+ * with the coefficients of an older round. The run is that of a cluster where it is dead. */
+Test(engine, codes_that_redraw_coefficients_drop_late_messages) {
+    static const char *const codes[] = {"acgc:wait=7", "acgc:structure=srg,degree=4,wait=7"};
+    for (size_t i = 0; i < 2; i++) {
+        cog_engine_config slow = small(), dead;
+        slow.code = codes[i];
+        slow.transport = "sim:threads=1,flops=1e9";
+        slow.staleness = 1000000;
+        dead = slow;
+        slow.stragglers = "slow:workers=1,factor=1000";
+        dead.stragglers = "dead:workers=1,at=0";
+        cog_report r;
+        const int64_t rounds = 2500, n = n_params_of(&slow);
+        float *x = params_after(&slow, rounds, &r), *y = params_after(&dead, rounds, NULL);
+        cr_expect_lt(0, r.messages_dropped);
+        cr_expect_eq(r.messages_late, 0);
+        cr_expect_eq(memcmp(x, y, (size_t)n * sizeof(float)), 0, "%s", codes[i]);
+        free(x);
+        free(y);
     }
 }

@@ -80,7 +80,8 @@ static const struct argp parser = {
     .doc = "Show the matrix of a gradient code, its rank, coherence and bounds, and how well it "
            "decodes for each number of stragglers.\v"
            "SPEC is NAME or NAME:KEY=VALUE,KEY=VALUE. Examples: lwpd:weight=2, "
-           "frc:stragglers=1, crc:stragglers=3, ye-abbe:stragglers=1,blocks=2, replication, "
+           "frc:stragglers=1, crc:stragglers=3, ye-abbe:stragglers=1,blocks=2, "
+           "acgc:structure=bibd, replication, "
            "kasync:k=4, ignore, uncoded. `cograd info` lists names and keys."};
 
 /* ARGP_NO_ERRS: argp's own complaint takes two lines and another exit status. */

@@ -10,7 +10,7 @@ import cli
 
 KEYS = {"name", "workers", "tasks", "weight", "load", "message_share", "matrix", "rank", "tight",
         "coherence", "welch", "amplification", "stragglers"}
-ROW_KEYS = {"s", "error_mean", "error_worst", "bound", "recoverable_share"}
+ROW_KEYS = {"s", "error_mean", "error_worst", "bound", "floor", "recoverable_share"}
 
 
 class Code(cli.Case):
@@ -55,7 +55,8 @@ class Code(cli.Case):
 
     def test_every_family_has_a_report(self):
         for spec in ("uncoded", "ignore:wait=6", "kasync:k=4", "replication", "lwpd:family=net",
-                     "frc", "crc:stragglers=2", "ye-abbe:stragglers=1,blocks=2"):
+                     "frc", "crc:stragglers=2", "ye-abbe:stragglers=1,blocks=2",
+                     "acgc:structure=bibd", "acgc:construction=2"):
             with self.subTest(spec):
                 facts, _ = self.analyse(spec, 8)
                 self.assertEqual(len(facts["matrix"]), 8)
