@@ -37,7 +37,7 @@ static size_t dense_bytes(const cog_downlink *d) {
 bool cog_downlink_relays(const cog_downlink *d) { return d->kind == DELTA; }
 size_t cog_downlink_max_bytes(const cog_downlink *d) { return dense_bytes(d); }
 
-static cog_status choose(cog_downlink *d, const char *text, size_t round_bytes) {
+static cog_status choose(const char *text, int64_t n_params, size_t round_bytes, kind *out) {
     cog_spec spec;
     COG_TRY(cog_spec_parse(text, &spec));
     int found = 0;
@@ -45,10 +45,17 @@ static cog_status choose(cog_downlink *d, const char *text, size_t round_bytes) 
     COG_CHECK(kind_names[found] != NULL, COG_ERR_SPEC,
               "no downlink is named '%s'; there are: delta, fp32, bf16", spec.name);
     COG_TRY(cog_spec_finish(&spec));
-    d->kind = (kind)found;
-    const size_t params_bytes = (size_t)d->n_params * sizeof(float);
-    if (d->kind == DELTA && (round_bytes >= params_bytes || round_bytes > UINT32_MAX))
-        d->kind = FP32;
+    const size_t params_bytes = (size_t)n_params * sizeof(float);
+    const bool never_pays = round_bytes >= params_bytes || round_bytes > UINT32_MAX;
+    *out = found == DELTA && never_pays ? FP32 : (kind)found;
+    return COG_OK;
+}
+
+cog_status cog_downlink_will_relay(const char *spec, int64_t n_params, size_t round_bytes,
+                                   bool *out) {
+    kind chosen;
+    COG_TRY(choose(spec, n_params, round_bytes, &chosen));
+    *out = chosen == DELTA;
     return COG_OK;
 }
 
@@ -73,7 +80,7 @@ cog_status cog_downlink_open(const char *spec, cog_replica *replica, cog_device 
     d->n_params = cog_replica_n_params(replica);
     d->n_state = d->n_params * cog_optimizer_n_state(cog_replica_optimizer(replica));
     d->dense_round = -1;
-    cog_status status = choose(d, spec, round_bytes);
+    cog_status status = choose(spec, d->n_params, round_bytes, &d->kind);
     if (status == COG_OK) status = allocate(d);
     if (status != COG_OK) {
         cog_downlink_close(d);

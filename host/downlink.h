@@ -29,8 +29,10 @@ cog_status cog_downlink_open(const char *spec, cog_replica *replica, cog_device 
                              size_t round_bytes, cog_downlink **out);
 void cog_downlink_close(cog_downlink *downlink); /* accepts NULL */
 
-/* True when workers take the optimizer's steps themselves. */
+/* True when workers take the optimizer's steps themselves; also where the server's end is not. */
 bool cog_downlink_relays(const cog_downlink *downlink);
+cog_status cog_downlink_will_relay(const char *spec, int64_t n_params, size_t round_bytes,
+                                   bool *out);
 
 /* The most a payload can take. */
 size_t cog_downlink_max_bytes(const cog_downlink *downlink);

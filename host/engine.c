@@ -20,7 +20,7 @@ struct cog_engine {
     cog_stragglers *stragglers;
     cog_transport *transport;
     cog_job job;
-    cog_worker **worker; /* [n_workers] */
+    cog_worker **worker; /* [n_workers], those in other processes NULL */
     cog_server server;
     cog_device *device; /* the server's */
     cog_replica *replica;
@@ -118,21 +118,54 @@ static cog_status create_server(cog_engine *e) {
     return COG_OK;
 }
 
+/* What all ranks derive alike from the specs: who steps, and how long frames may be. */
+static cog_status agree(cog_engine *e) {
+    const cog_engine_config *c = &e->config;
+    const size_t whole = (size_t)e->model.n_params * sizeof(float);
+    cog_channel *channel;
+    COG_TRY(
+        cog_channel_open(e->job.channel, e->device, e->model.block_len, COG_RECEIVER, &channel));
+    const cog_quantizer *q = cog_channel_quantizer(channel);
+    const size_t up = cog_channel_max_bytes(channel);
+    const size_t round_bytes = (size_t)e->code->wait_for * q->ops->payload_bytes(q);
+    cog_channel_close(channel);
+    bool steps_itself = true;
+    if (e->code->ops->role != COG_ROLE_ALLREDUCE)
+        COG_TRY(
+            cog_downlink_will_relay(c->downlink, e->model.n_params, round_bytes, &steps_itself));
+    e->job.optimizer = steps_itself ? c->optimizer : "sgd";
+    const size_t down = (1 + COG_OPTIMIZER_MAX_STATE) * whole; /* also of a DONE frame */
+    e->transport->max_payload = up > down ? up : down;
+    return COG_OK;
+}
+
 static cog_status create_workers(cog_engine *e) {
-    const int n = e->config.n_workers;
-    const bool steps_itself =
-        e->code->ops->role == COG_ROLE_ALLREDUCE || cog_downlink_relays(e->downlink);
-    e->job.optimizer = steps_itself ? e->config.optimizer : "sgd";
+    const int n = e->config.n_workers, self = e->transport->self;
+    COG_TRY(agree(e));
     e->worker = calloc((size_t)n, sizeof(*e->worker));
     COG_CHECK(e->worker != NULL, COG_ERR_MEMORY, "no memory for %d workers", n);
-    for (int i = 0; i < n; i++) COG_TRY(cog_worker_create(&e->job, i, &e->worker[i]));
+    for (int i = 0; i < n; i++)
+        if (self < 0 || self == i + 1) COG_TRY(cog_worker_create(&e->job, i, &e->worker[i]));
     e->transport->handle = cog_worker_handle;
     e->transport->worker = (void **)e->worker;
-    const size_t up = cog_channel_max_bytes(e->server.channel[0]),
-                 down = cog_downlink_max_bytes(e->downlink);
-    const size_t whole = (size_t)e->model.n_params * sizeof(float); /* of a DONE frame */
-    e->transport->max_payload = up > down ? up : down;
-    if (e->transport->max_payload < whole) e->transport->max_payload = whole;
+    return COG_OK;
+}
+
+static bool is_worker(const cog_engine *e) { return e->transport->self > 0; }
+
+cog_status cog_engine_rank(const cog_engine_config *config, int *out) {
+    cog_transport *transport;
+    COG_TRY(cog_transport_create(config->transport, config->n_workers, &transport));
+    *out = transport->self > 0 ? transport->self : 0;
+    cog_transport_destroy(transport);
+    return COG_OK;
+}
+
+static cog_status check_transport(const cog_engine *e) {
+    COG_CHECK(e->code->ops->role != COG_ROLE_ALLREDUCE || e->transport->ops->allreduce != NULL,
+              COG_ERR_ARGUMENT,
+              "code '%s' is an all-reduce among the workers, which transport '%s' does not have",
+              cog_code_name(e->code), e->transport->ops->name);
     return COG_OK;
 }
 
@@ -157,6 +190,7 @@ static cog_status create_all(cog_engine *e) {
     COG_TRY(open_model(e));
     COG_TRY(cog_stragglers_open(c->stragglers, c->n_workers, c->seed, &e->stragglers));
     COG_TRY(cog_transport_create(c->transport, c->n_workers, &e->transport));
+    COG_TRY(check_transport(e));
     COG_TRY(cog_device_open(c->device, &e->device));
     e->job = (cog_job){.train = c->train,
                        .model = &e->model,
@@ -169,7 +203,7 @@ static cog_status create_all(cog_engine *e) {
                        .seed = c->seed};
     /* An all-reduce adds vectors in the network: there is no channel to compress. */
     if (e->code->ops->role == COG_ROLE_ALLREDUCE) e->job.channel = "identity";
-    COG_TRY(create_server(e));
+    if (!is_worker(e)) COG_TRY(create_server(e));
     return create_workers(e);
 }
 
@@ -238,6 +272,7 @@ cog_status cog_engine_run(cog_engine *e, int64_t n_rounds, cog_report_fn on_repo
         COG_TRY(e->transport->ops->start(e->transport));
         e->started = true;
     }
+    if (is_worker(e)) return e->transport->ops->serve(e->transport);
     while (e->server.round < n_rounds) {
         const int64_t every = e->config.report_every;
         COG_TRY(run_until(e, earlier(n_rounds, (e->server.round / every + 1) * every)));
@@ -251,7 +286,14 @@ cog_status cog_engine_run(cog_engine *e, int64_t n_rounds, cog_report_fn on_repo
 
 int64_t cog_engine_n_params(const cog_engine *e) { return e->model.n_params; }
 
+static cog_status check_is_server(const cog_engine *e) {
+    COG_CHECK(!is_worker(e), COG_ERR_UNSUPPORTED, "this process is worker %d; ask the server's",
+              e->transport->self - 1);
+    return COG_OK;
+}
+
 cog_status cog_engine_get_params(cog_engine *e, float *out, int64_t n) {
+    COG_TRY(check_is_server(e));
     COG_CHECK(n == e->model.n_params, COG_ERR_ARGUMENT, "there are %lld parameters, not %lld",
               (long long)e->model.n_params, (long long)n);
     COG_TRY(e->device->ops->download(e->device, out, cog_replica_params(e->replica),
@@ -260,6 +302,7 @@ cog_status cog_engine_get_params(cog_engine *e, float *out, int64_t n) {
 }
 
 cog_status cog_engine_set_params(cog_engine *e, const float *values, int64_t n) {
+    COG_TRY(check_is_server(e));
     COG_CHECK(n == e->model.n_params, COG_ERR_ARGUMENT, "there are %lld parameters, not %lld",
               (long long)e->model.n_params, (long long)n);
     COG_TRY(e->device->ops->upload(e->device, cog_replica_params(e->replica), values,
@@ -301,6 +344,7 @@ static cog_status stage(cog_engine *e, const cog_dataset *data, int64_t first, i
 
 cog_status cog_engine_evaluate(cog_engine *e, const cog_dataset *data, double *loss,
                                double *accuracy) {
+    COG_TRY(check_is_server(e));
     COG_CHECK(data->n_features == e->config.train->n_features && data->n_rows > 0, COG_ERR_ARGUMENT,
               "the model was made for %lld features, the data has %lld",
               (long long)e->config.train->n_features, (long long)data->n_features);

@@ -28,7 +28,8 @@ void cog_optimizer_close(cog_optimizer *optimizer); /* accepts NULL */
 /* Entries of a zero gradient leave parameters and state alone (plain SGD). */
 bool cog_optimizer_is_sparse(const cog_optimizer *optimizer);
 
-/* State vectors besides the parameters, n floats each: 0, 1 or 2; contiguous. */
+/* State vectors besides the parameters, n floats each, contiguous. */
+enum { COG_OPTIMIZER_MAX_STATE = 2 };
 int cog_optimizer_n_state(const cog_optimizer *optimizer);
 float *cog_optimizer_state(cog_optimizer *optimizer);
 

@@ -65,13 +65,19 @@ void cog_parcel_pool_close(cog_parcel_pool *pool) {
     *pool = (cog_parcel_pool){.open = false};
 }
 
-cog_status cog_parcel_take(cog_parcel_pool *pool, const cog_frame_header *header,
-                           const void *payload, cog_parcel **out) {
+cog_status cog_parcel_room(cog_parcel_pool *pool, const cog_frame_header *header,
+                           cog_parcel **out) {
     cog_parcel *parcel;
     COG_TRY(take_room(pool, header->bytes, &parcel));
-    if (header->bytes > 0) memcpy(parcel->room, payload, header->bytes);
     parcel->frame = (cog_frame){.header = *header, .payload = parcel->room};
     *out = parcel;
+    return COG_OK;
+}
+
+cog_status cog_parcel_take(cog_parcel_pool *pool, const cog_frame_header *header,
+                           const void *payload, cog_parcel **out) {
+    COG_TRY(cog_parcel_room(pool, header, out));
+    if (header->bytes > 0) memcpy((*out)->room, payload, header->bytes);
     return COG_OK;
 }
 

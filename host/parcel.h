@@ -44,7 +44,10 @@ void cog_parcel_pool_close(cog_parcel_pool *pool);
 cog_status cog_parcel_take(cog_parcel_pool *pool, const cog_frame_header *header,
                            const void *payload, cog_parcel **out);
 
-/* The same, for the server, which tends to send all workers the same bytes: equal payloads in a
+/* Room for a payload that is still to be received: into (*out)->room. */
+cog_status cog_parcel_room(cog_parcel_pool *pool, const cog_frame_header *header, cog_parcel **out);
+
+/* A copy, for the server, which tends to send all workers the same bytes: equal payloads in a
  * row are kept once. By one thread at a time. */
 cog_status cog_parcel_broadcast(cog_parcel_pool *pool, const cog_frame_header *header,
                                 const void *payload, cog_parcel **out);

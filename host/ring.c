@@ -7,26 +7,15 @@
 
 enum { TILE = 2048 }; /* floats: the partial sums stay in the first-level cache */
 
-/* To nearest, ties to even; NaN stays NaN. */
-static inline float round_to_bf16(float value) {
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof(bits));
-    const uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000u;
-    const uint32_t quiet = (bits | 0x400000u) & 0xffff0000u;
-    bits = (bits & 0x7fffffffu) > 0x7f800000u ? quiet : rounded;
-    memcpy(&value, &bits, sizeof(bits));
-    return value;
-}
-
 static void round_all(float *x, int64_t n) {
-    for (int64_t i = 0; i < n; i++) x[i] = round_to_bf16(x[i]);
+    for (int64_t i = 0; i < n; i++) x[i] = cog_ring_round(x[i]);
 }
 
 static void add_all(float *restrict sum, const float *restrict x, int64_t n) {
     for (int64_t i = 0; i < n; i++) sum[i] += x[i];
 }
 
-static int64_t chunk_begin(int n_workers, int64_t n, int chunk) {
+int64_t cog_ring_begin(int n_workers, int64_t n, int chunk) {
     return n / n_workers * chunk + n % n_workers * chunk / n_workers;
 }
 
@@ -65,8 +54,8 @@ static void reduce_tile(const cog_ring_part *parts, int n_workers, int chunk, in
 
 void cog_ring_reduce(const cog_ring_part *parts, int n_workers, int worker) {
     const int chunk = (worker + 1) % n_workers;
-    const int64_t n = parts[0].n, end = chunk_begin(n_workers, n, chunk + 1);
-    for (int64_t i = chunk_begin(n_workers, n, chunk); i < end; i += TILE)
+    const int64_t n = parts[0].n, end = cog_ring_begin(n_workers, n, chunk + 1);
+    for (int64_t i = cog_ring_begin(n_workers, n, chunk); i < end; i += TILE)
         reduce_tile(parts, n_workers, chunk, i, end - i < TILE ? end - i : TILE);
 }
 
@@ -74,8 +63,8 @@ void cog_ring_gather(const cog_ring_part *parts, int n_workers, int worker) {
     const int64_t n = parts[0].n;
     for (int hop = 1; hop < n_workers; hop++) {
         const int owner = (worker + hop) % n_workers, chunk = (owner + 1) % n_workers;
-        const int64_t begin = chunk_begin(n_workers, n, chunk);
-        const int64_t count = chunk_begin(n_workers, n, chunk + 1) - begin;
+        const int64_t begin = cog_ring_begin(n_workers, n, chunk);
+        const int64_t count = cog_ring_begin(n_workers, n, chunk + 1) - begin;
         if (count > 0)
             memcpy(parts[worker].x + begin, parts[owner].x + begin, (size_t)count * sizeof(float));
     }

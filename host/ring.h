@@ -18,6 +18,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "cograd/status.h"
 
@@ -39,6 +40,20 @@ void cog_ring_reduce(const cog_ring_part *parts, int n_workers, int worker);
 
 /* Copy all other chunks into its vector. */
 void cog_ring_gather(const cog_ring_part *parts, int n_workers, int worker);
+
+/* First float of a chunk; that of chunk n_workers is n. */
+int64_t cog_ring_begin(int n_workers, int64_t n, int chunk);
+
+/* To bf16: to nearest, ties to even; NaN stays NaN. */
+static inline float cog_ring_round(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof(bits));
+    const uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000u;
+    const uint32_t quiet = (bits | 0x400000u) & 0xffff0000u;
+    bits = (bits & 0x7fffffffu) > 0x7f800000u ? quiet : rounded;
+    memcpy(&value, &bits, sizeof(value));
+    return value;
+}
 
 /* Floats of the largest chunk: what the slowest hop carries. */
 int64_t cog_ring_chunk(int n_workers, int64_t n);

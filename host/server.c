@@ -54,6 +54,7 @@ static cog_status take_message(cog_server *s, const cog_frame *frame, int worker
         s->report.messages_dropped++;
         return after_message(s, worker, false);
     }
+    COG_TRY(cog_server_renew_channel(s, m));
     COG_TRY(cog_channel_receive(s->channel[m], frame->payload, frame->header.bytes));
     s->arrived[m] = s->held[m] = 1;
     s->age[m] = (int32_t)age;
@@ -64,14 +65,23 @@ static cog_status take_message(cog_server *s, const cog_frame *frame, int worker
 /* No answer to an older round is no news for this one. */
 static cog_status take_decline(cog_server *s, const cog_frame *frame, int worker) {
     const bool is_current = frame->header.round == s->round;
-    if (is_current) s->arrivals.n_missing += s->awaited[worker];
+    if (is_current) cog_server_miss(s, worker, s->awaited[worker]);
     s->awaited[worker] = 0;
     return after_message(s, worker, is_current);
+}
+
+/* One that is new is asked for this round, unless its predecessor has answered it. */
+static cog_status take_join(cog_server *s, int worker) {
+    const int last = s->code->plan.first[worker + 1] - 1;
+    COG_TRY(cog_server_admit(s, worker));
+    return after_message(s, worker, s->arrived[last]);
 }
 
 static cog_status take(cog_server *s, const cog_frame *frame) {
     const cog_frame_header *h = &frame->header;
     const cog_plan *plan = &s->code->plan;
+    if (h->kind == COG_FRAME_LOST) return cog_server_lose(s, frame);
+    if (h->kind == COG_FRAME_JOIN) return take_join(s, h->source - 1);
     COG_CHECK(h->message >= 0 && h->message < plan->n_messages &&
                   plan->owner[h->message] == h->source - 1 && h->round >= 0 && h->round <= s->round,
               COG_ERR_FORMAT, "rank %d sent message %d of round %lld in round %lld", h->source,
@@ -86,8 +96,9 @@ static cog_status take(cog_server *s, const cog_frame *frame) {
 
 static cog_status wait_for_enough(cog_server *s) {
     s->arrivals.round = s->round;
-    while (!cog_code_ready(s->code, &s->arrivals)) {
+    while (s->hopeless[0] != '\0' || !cog_code_ready(s->code, &s->arrivals)) {
         cog_frame frame;
+        COG_TRY(cog_server_check_hope(s));
         const cog_status status = s->transport->ops->receive(s->transport, s->timeout, &frame);
         COG_CHECK(status != COG_ERR_TIMEOUT, COG_ERR_TIMEOUT,
                   "round %lld: %d of %d messages arrived, and nothing more within %g seconds",
@@ -152,8 +163,9 @@ static void settle(cog_server *s) {
         s->arrivals.n_arrived--;
     }
     s->report.messages_dropped += s->arrivals.n_arrived; /* what is left was not used */
-    s->arrivals.n_arrived = s->arrivals.n_missing = 0;
+    s->arrivals.n_arrived = 0;
     memset(s->arrived, 0, (size_t)s->arrivals.n_messages);
+    cog_server_miss_next(s);
 }
 
 cog_status cog_server_round(cog_server *s) {
@@ -191,6 +203,9 @@ static cog_status grant(cog_server *s, int64_t until) {
 static cog_status take_done(cog_server *s, const cog_frame *frame, int64_t until, int *n_left) {
     const size_t bytes = (size_t)cog_replica_n_params(s->replica) * sizeof(float);
     const int worker = frame->header.source - 1;
+    COG_CHECK(frame->header.kind != COG_FRAME_LOST && frame->header.kind != COG_FRAME_JOIN,
+              COG_ERR_TRANSPORT, "an all-reduce needs the workers it began with: worker %d %s",
+              worker, frame->header.kind == COG_FRAME_LOST ? "is gone" : "is another one");
     COG_CHECK(frame->header.kind == COG_FRAME_DONE, COG_ERR_FORMAT,
               "rank %d sent a frame of kind %d during an all-reduce", frame->header.source,
               frame->header.kind);
@@ -245,12 +260,18 @@ cog_status cog_server_open(cog_server *s, const char *channel, int64_t block_len
     s->version = calloc(workers, sizeof(*s->version));
     s->accepted = calloc(workers, sizeof(*s->accepted));
     s->idle = calloc(workers, sizeof(*s->idle));
+    s->missing = calloc(workers, sizeof(*s->missing));
+    s->gone = calloc(workers, 1);
+    s->renewed = calloc(messages, 1);
+    s->may_come = calloc(messages, 1);
+    s->channel_spec = strdup(channel);
     s->order = calloc((size_t)terms + 1, sizeof(*s->order));
     s->first = calloc(messages + 1, sizeof(*s->first));
     s->decoding.terms = calloc((size_t)terms + 1, sizeof(*s->decoding.terms));
     s->decoding.capacity = terms;
     COG_CHECK(s->channel && s->arrived && s->held && s->age && s->awaited && s->version &&
-                  s->accepted && s->idle && s->order && s->first && s->decoding.terms,
+                  s->accepted && s->idle && s->missing && s->gone && s->renewed && s->may_come &&
+                  s->channel_spec && s->order && s->first && s->decoding.terms,
               COG_ERR_MEMORY, "no memory for a server of %zu messages", messages);
     s->arrivals = (cog_arrivals){
         .n_messages = plan->n_messages, .arrived = s->arrived, .held = s->held, .age = s->age};
@@ -263,8 +284,10 @@ cog_status cog_server_open(cog_server *s, const char *channel, int64_t block_len
 void cog_server_close(cog_server *s) {
     for (int m = 0; s->channel != NULL && m < s->code->plan.n_messages; m++)
         cog_channel_close(s->channel[m]);
-    void *owned[] = {s->channel,  s->arrived, s->held,  s->age,   s->awaited,       s->version,
-                     s->accepted, s->idle,    s->order, s->first, s->decoding.terms};
+    void *owned[] = {s->channel, s->arrived, s->held,         s->age,
+                     s->awaited, s->version, s->accepted,     s->idle,
+                     s->missing, s->gone,    s->renewed,      s->may_come,
+                     s->order,   s->first,   s->channel_spec, s->decoding.terms};
     for (size_t i = 0; i < sizeof(owned) / sizeof(owned[0]); i++) free(owned[i]);
     cog_update_free(&s->update);
 }

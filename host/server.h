@@ -33,6 +33,15 @@ typedef struct cog_server {
     uint64_t *accepted; /* [n_workers] bit i: message i of its last answer was used */
     int32_t *idle;      /* [n_workers] those to ask, in the order in which they became idle */
     int32_t n_idle;
+    int32_t *missing; /* [n_workers] messages that will not come this round; arrivals.n_missing */
+
+    /* where workers can vanish: server_fate.c */
+    uint8_t *gone; /* [n_workers] */
+    int32_t n_gone;
+    uint8_t *renewed;   /* [n_messages] its sender began anew, its channel here did not yet */
+    uint8_t *may_come;  /* [n_messages] scratch */
+    char *channel_spec; /* to begin channels anew */
+    char hopeless[640]; /* why those who are left cannot end a round; "" when they can */
 
     cog_decoding decoding;
     int32_t *order; /* [max terms] decoding terms sorted by message */
@@ -55,5 +64,25 @@ cog_status cog_server_reduced_rounds(cog_server *s, int64_t until);
 /* The parameters were set from outside: every worker gets all of them, and nothing that was
  * computed at the old ones is used any more. */
 void cog_server_forget(cog_server *s);
+
+/* ---- server_fate.c: workers that vanish and come back ---------------------------------------- */
+
+/* So many more messages of this worker will not come this round. */
+void cog_server_miss(cog_server *s, int worker, int32_t count);
+
+/* The round has ended: those who are gone miss the next one too. */
+void cog_server_miss_next(cog_server *s);
+
+/* LOST: what the worker owed counts as missing, and it is not asked any more. */
+cog_status cog_server_lose(cog_server *s, const cog_frame *frame);
+
+/* JOIN: it owes nothing and knows nothing. Whether it is idle or asked is the caller's to say. */
+cog_status cog_server_admit(cog_server *s, int worker);
+
+/* ERR_TRANSPORT when those who are left cannot end a round and nobody else is awaited. */
+cog_status cog_server_check_hope(const cog_server *s);
+
+/* Before a message is received: begin the channel anew if its sender did. */
+cog_status cog_server_renew_channel(cog_server *s, int message);
 
 #endif

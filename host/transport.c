@@ -23,6 +23,7 @@ cog_status cog_transport_create(const char *text, int n_workers, cog_transport *
     COG_CHECK(transport != NULL, COG_ERR_MEMORY, "no memory for a transport");
     transport->ops = ops;
     transport->n_workers = n_workers;
+    transport->self = -1;
     const cog_status status = open_and_finish(transport, &spec);
     if (status != COG_OK) {
         cog_transport_destroy(transport);
@@ -60,8 +61,8 @@ cog_status cog_transport_check(const cog_transport *transport, int from, int to,
 cog_status cog_transport_check_start(const cog_transport *transport) {
     COG_CHECK(transport->n_workers >= 1, COG_ERR_ARGUMENT,
               "a transport needs at least 1 worker, not %d", transport->n_workers);
-    COG_CHECK(transport->handle != NULL && transport->worker != NULL, COG_ERR_ARGUMENT,
-              "a transport was started without workers to hand frames to");
+    COG_CHECK(transport->self == 0 || (transport->handle != NULL && transport->worker != NULL),
+              COG_ERR_ARGUMENT, "a transport was started without workers to hand frames to");
     return COG_OK;
 }
 

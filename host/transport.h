@@ -5,6 +5,10 @@
  * driven: the transport calls `handle` with every frame that arrives for a worker, one at a time
  * per worker, and the worker answers by calling `send`. So the same worker runs on a thread of its
  * own, in a process of its own, or in virtual time with thousands of others on one thread.
+ *
+ * Where ranks are processes, `self` is the rank of this one: the server's process has no workers,
+ * and a worker's process hands itself over to `serve`. There a worker can vanish and come back; the
+ * server learns of it as of everything else, from receive: LOST and JOIN.
  */
 #ifndef COG_HOST_TRANSPORT_H
 #define COG_HOST_TRANSPORT_H
@@ -24,7 +28,13 @@ typedef enum cog_frame_kind {
     COG_FRAME_RUN,        /* server to worker: all-reduce rounds up to `round` */
     COG_FRAME_DONE,       /* worker to server: they are made; rank 1 sends its parameters along */
     COG_FRAME_REDUCED,    /* transport to worker: the all-reduce it asked for is done */
-    COG_FRAME_FAULT       /* worker to server: it failed; the payload is the sentence */
+    COG_FRAME_FAULT,      /* worker to server: it failed; the payload is the sentence */
+    /* Transport to server, about rank `source`. */
+    COG_FRAME_LOST, /* it is gone with all it owed; the payload says why, as an end of a sentence */
+    COG_FRAME_JOIN, /* it is there, anew: it knows nothing but its initial parameters */
+    /* Between the ends of a transport: the engine never sees those from here on. */
+    COG_FRAME_PRIVATE,
+    COG_FRAME_KINDS = COG_FRAME_PRIVATE + 8
 } cog_frame_kind;
 
 /* Fixed 48 bytes ahead of every payload, little endian. */
@@ -39,7 +49,7 @@ typedef struct cog_frame_header {
     uint64_t bytes;  /* payload that follows */
     /* In PARAMS: bit i is set when message i of the worker's last answer was used. */
     uint64_t accepted;
-    uint64_t checksum; /* xxh64 of the payload, by transports that leave the process */
+    uint64_t checksum; /* where strangers may write: frame.h */
 } cog_frame_header;
 
 _Static_assert(sizeof(cog_frame_header) == 48, "the frame header is a wire format");
@@ -66,6 +76,11 @@ typedef struct cog_transport_ops {
     /* Deliver no more frames, wait for handlers under way, cut delays short. */
     void (*stop)(cog_transport *transport);
 
+    /* (optional: where ranks are processes) In a worker's process, between start and stop: deliver
+     * frames to it until the server stops. When the worker fails, the server is told, and this
+     * returns the worker's status; ERR_TRANSPORT when the server is gone. */
+    cog_status (*serve)(cog_transport *transport);
+
     /* Hand over one frame, from rank `from` to rank `to`. The payload may be reused on return. */
     cog_status (*send)(cog_transport *transport, int from, int to, const cog_frame_header *header,
                        const void *payload);
@@ -84,7 +99,7 @@ typedef struct cog_transport_ops {
     /* Worker, inside handle: sum x [n], host memory, over all workers. Starts when the handler
      * returns; a REDUCED frame follows when x holds the sum on every worker. Every worker adds in
      * the same order: the results are equal bit for bit. bf16: every transfer is rounded to bf16,
-     * so the sum is too. */
+     * so the sum is too. (optional) default is that codes which need it are refused. */
     cog_status (*allreduce)(cog_transport *transport, int rank, float *x, int64_t n, bool bf16);
 
     /* Seconds since start, virtual or real. Server only. */
@@ -94,16 +109,19 @@ typedef struct cog_transport_ops {
 struct cog_transport {
     const cog_transport_ops *ops;
     int n_workers;
-    size_t max_payload; /* no frame is larger */
+    int self;            /* the rank this process plays; -1: all of them. Set by open */
+    bool awaits_joiners; /* a round that lacks lost workers waits for new ones. Set by open */
+    size_t max_payload;  /* no frame is larger */
     cog_handle_fn handle;
-    void **worker; /* [n_workers] first argument of handle; worker i has rank i + 1 */
+    void **worker; /* [n_workers] first argument of handle; worker i has rank i + 1. In a worker's
+                      process its own entry is enough, in the server's none is needed */
     /* Headers included; of an all-reduce the payload alone. The server's thread may read them. */
     int64_t bytes_up;   /* frames the server received, and the reduce half of all-reduces */
     int64_t bytes_down; /* frames sent to workers, and the gather half of all-reduces */
     void *state;
 };
 
-/* n_workers, max_payload, handle and worker are the caller's to set between create and start. */
+/* max_payload, handle and worker are the caller's to set between create and start. */
 cog_status cog_transport_create(const char *spec, int n_workers, cog_transport **out);
 void cog_transport_destroy(cog_transport *transport); /* accepts NULL; stops and closes */
 

@@ -2,12 +2,13 @@
  *
  * Criterion shares memory with its test processes at addresses that ThreadSanitizer keeps for
  * itself, so no Criterion program starts there. The stand-in knows the few macros below, runs the
- * tests of its file one after the other in one process and stops at the first that fails.
+ * tests of its file one after the other in one process and stops at the first that fails. It also
+ * serves programs of several processes, which define COG_PLAIN_HARNESS.
  */
 #ifndef COG_TESTS_HARNESS_H
 #define COG_TESTS_HARNESS_H
 
-#ifndef __SANITIZE_THREAD__
+#if !defined(__SANITIZE_THREAD__) && !defined(COG_PLAIN_HARNESS)
 #include <criterion/criterion.h>
 #else
 #include <math.h>
@@ -73,8 +74,13 @@ static inline void plain_fail(const char *file, int line, const char *what, cons
     }                                                                         \
     static void suite##_##law(void)
 
-int main(void) {
+int main(int argc, char **argv) {
     int count = 0;
+#ifdef COG_HARNESS_BEGIN
+    COG_HARNESS_BEGIN(argc, argv);
+#else
+    (void)argc, (void)argv;
+#endif
     for (const plain_test *test = plain_tests; test != NULL; test = test->next, count++) {
         fprintf(stderr, "%s\n", test->name);
         test->run();

@@ -236,6 +236,31 @@ int cog_experiment_run(const cog_options *options, const char *about, const cog_
     return s.status;
 }
 
+/* ---- other ranks ----------------------------------------------------------------------------- */
+
+int cog_experiment_rank(const cog_options *options) {
+    const cog_engine_config config = {.transport = options->transport,
+                                      .n_workers = (int32_t)options->workers};
+    int rank = 0;
+    return cog_engine_rank(&config, &rank) == COG_OK ? rank : 0;
+}
+
+static int exit_status_of(cog_status status) {
+    const bool is_usage = status == COG_ERR_SPEC || status == COG_ERR_ARGUMENT;
+    return status == COG_OK ? COG_EXIT_OK : is_usage ? COG_EXIT_USAGE : COG_EXIT_FAILED;
+}
+
+int cog_experiment_serve(const cog_options *options, const cog_problem *problem) {
+    const cog_engine_config config = configure(options, problem);
+    cog_engine *engine = NULL;
+    cog_status status = cog_engine_create(&config, &engine);
+    int exit_status = exit_status_of(status); /* what was written wrong is wrong for the server */
+    if (exit_status == COG_EXIT_FAILED) cog_complain_status(status, "a worker");
+    if (status == COG_OK) exit_status = exit_status_of(cog_engine_run(engine, 0, NULL, NULL));
+    cog_engine_destroy(engine);
+    return exit_status;
+}
+
 void cog_experiment_free(cog_experiment *experiment) {
     free(experiment->points);
     memset(experiment, 0, sizeof(*experiment));

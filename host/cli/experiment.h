@@ -49,6 +49,13 @@ int cog_experiment_check(const cog_options *options, const char *about, const co
  * what was reached. */
 int cog_experiment_run(const cog_options *options, const char *about, const cog_problem *problem,
                        cog_follow_fn follow, void *user, cog_experiment *out);
+/* The rank of this process in such a run; 0 also when that cannot be told: trying will say why. */
+int cog_experiment_rank(const cog_options *options);
+
+/* A worker's process: serve until the server has ended the run. Speaks up about nothing that the
+ * server says as well. Returns an exit status. */
+int cog_experiment_serve(const cog_options *options, const cog_problem *problem);
+
 void cog_experiment_free(cog_experiment *experiment); /* accepts a zeroed struct */
 
 const cog_point *cog_experiment_last(const cog_experiment *experiment);

@@ -54,7 +54,7 @@ typedef enum cog_option_group {
     INT(workers, "workers", "N", COG_GROUP_CLUSTER, COG_FOR_SCHEMES, 1, 65536,                     \
         "number of workers")                                                                       \
     TEXT(transport, "transport", "SPEC", COG_GROUP_CLUSTER, COG_FOR_SCHEMES,                       \
-         "sim runs in virtual time, threads in real time")                                         \
+         "sim runs in virtual time, threads in real time, mpi in processes of mpirun")                                         \
     TEXT(device, "device", "SPEC", COG_GROUP_CLUSTER, COG_FOR_SCHEMES,                             \
          "where vectors live and arithmetic runs")                                                 \
     TEXT(stragglers, "stragglers", "SPEC", COG_GROUP_CLUSTER, COG_FOR_SCHEMES,                     \

@@ -64,10 +64,22 @@ static int run_on(cog_suite *s, const cog_problem *problem, cog_outputs *outputs
     return trained != 0 ? trained : finished;
 }
 
+/* A process that is a worker: it has nothing to print and nothing to write. */
+static int serve(const cog_suite *s) {
+    cog_problem problem;
+    int status = cog_problem_open(&s->shared, &problem);
+    if (status != 0) return status;
+    for (int i = 0; i < s->n && status == 0; i++)
+        status = cog_experiment_serve(&s->scheme[i], &problem);
+    cog_problem_close(&problem);
+    return status;
+}
+
 int cog_suite_run(cog_suite *s) {
     cog_outputs outputs;
     cog_problem problem;
     cog_interrupt_catch();
+    if (s->n > 0 && cog_experiment_rank(&s->scheme[0]) > 0) return serve(s);
     int status = cog_outputs_open(&s->shared, &outputs);
     if (status != 0) return status;
     status = cog_problem_open(&s->shared, &problem);

@@ -85,10 +85,17 @@ cog_engine_config cog_engine_config_default(void);
 cog_status cog_engine_create(const cog_engine_config *config, cog_engine **out);
 void cog_engine_destroy(cog_engine *engine); /* accepts NULL */
 
+/* The rank this process plays in such a run: 0 is the server, or everything where all ranks live in
+ * one process; others are workers. A worker's engine has no parameters to show and no reports: it
+ * is created, run and destroyed. Of the configuration, transport and n_workers are looked at. */
+cog_status cog_engine_rank(const cog_engine_config *config, int *out);
+
 /* Run until n_rounds rounds have ended in all, or on_report (may be NULL) says stop. May be called
  * again to go on, also after a timeout.
- * ERR_TIMEOUT   too few workers answered within `timeout`
- * Any error of a worker is returned with its sentence. */
+ * A worker's process serves until the server's engine is destroyed, and calls no on_report.
+ * ERR_TIMEOUT     too few workers answered within `timeout`
+ * ERR_TRANSPORT   the server is gone, or so many workers that those who are left determine no
+ * update Any error of a worker is returned with its sentence. */
 cog_status cog_engine_run(cog_engine *engine, int64_t n_rounds, cog_report_fn on_report,
                           void *user);
 

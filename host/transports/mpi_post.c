@@ -1,0 +1,163 @@
+/* mpi_post.c - sends under way, and the looks at what has come. */
+#include "mpi_post.h"
+
+#include <sched.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "../check.h"
+#include "../frame.h"
+#include "../mailbox.h"
+
+enum {
+    SPINS = 2000,   /* looks before a rank that waits begins to sleep between them */
+    NAP_NS = 20000, /* then so long: several ranks may share a core */
+    FIRST_FLIGHTS = 16,
+};
+
+cog_status cog_mpi_check(int code, const char *what) {
+    if (code == MPI_SUCCESS) return COG_OK;
+    char text[MPI_MAX_ERROR_STRING];
+    int length = 0;
+    MPI_Error_string(code, text, &length);
+    COG_FAIL(COG_ERR_TRANSPORT, "%s: %.*s", what, length, text);
+}
+
+cog_status cog_mpi_post_open(cog_mpi_post *post) {
+    *post = (cog_mpi_post){.comm = MPI_COMM_NULL};
+    return cog_parcel_pool_open(&post->pool);
+}
+
+void cog_mpi_post_close(cog_mpi_post *post) {
+    cog_parcel_pool_close(&post->pool);
+    free(post->flights);
+    *post = (cog_mpi_post){.comm = MPI_COMM_NULL};
+}
+
+/* --- out -------------------------------------------------------------------------------------- */
+
+/* Gives back what has left. */
+static cog_status reap(cog_mpi_post *post) {
+    int n = 0;
+    for (int i = 0; i < post->n_flights; i++) {
+        cog_mpi_flight *f = &post->flights[i];
+        int done;
+        COG_TRY(cog_mpi_check(MPI_Testall(2, f->requests, &done, MPI_STATUSES_IGNORE), "a send"));
+        if (done)
+            cog_parcel_give(&post->pool, f->parcel);
+        else
+            post->flights[n++] = *f;
+    }
+    post->n_flights = n;
+    return COG_OK;
+}
+
+static cog_status make_room(cog_mpi_post *post) {
+    if (post->n_flights < post->room) return COG_OK;
+    const int room = post->room > 0 ? 2 * post->room : FIRST_FLIGHTS;
+    cog_mpi_flight *flights = realloc(post->flights, (size_t)room * sizeof(*flights));
+    COG_CHECK(flights != NULL, COG_ERR_MEMORY, "no memory for %d frames under way", room);
+    post->flights = flights;
+    post->room = room;
+    return COG_OK;
+}
+
+/* The server never waits for a worker that computes: it sends a copy, and goes on. */
+cog_status cog_mpi_send_copy(cog_mpi_post *post, int to, int tag, const cog_frame_header *header,
+                             const void *payload) {
+    COG_TRY(reap(post));
+    COG_TRY(make_room(post));
+    cog_mpi_flight *f = &post->flights[post->n_flights];
+    f->requests[0] = f->requests[1] = MPI_REQUEST_NULL;
+    COG_TRY(cog_parcel_broadcast(&post->pool, header, payload, &f->parcel));
+    post->n_flights++;
+    COG_TRY(cog_mpi_check(MPI_Isend(&f->parcel->frame.header, COG_FRAME_HEADER_BYTES, MPI_BYTE, to,
+                                    tag, post->comm, &f->requests[0]),
+                          "MPI_Isend"));
+    if (header->bytes == 0) return COG_OK;
+    return cog_mpi_check(MPI_Isend(f->parcel->frame.payload, (int)header->bytes, MPI_BYTE, to,
+                                   tag + 1, post->comm, &f->requests[1]),
+                         "MPI_Isend");
+}
+
+/* A worker's messages wait for nobody but the server, whom the worker would wait for next. */
+cog_status cog_mpi_send_up(cog_mpi_post *post, const cog_frame_header *header,
+                           const void *payload) {
+    COG_TRY(cog_mpi_check(
+        MPI_Send(header, COG_FRAME_HEADER_BYTES, MPI_BYTE, 0, COG_MPI_FRAME, post->comm),
+        "MPI_Send"));
+    if (header->bytes == 0) return COG_OK;
+    return cog_mpi_check(
+        MPI_Send(payload, (int)header->bytes, MPI_BYTE, 0, COG_MPI_FRAME + 1, post->comm),
+        "MPI_Send");
+}
+
+cog_status cog_mpi_flush(cog_mpi_post *post) {
+    while (post->n_flights > 0) COG_TRY(reap(post));
+    return COG_OK;
+}
+
+void cog_mpi_forget(cog_mpi_post *post) {
+    for (int i = 0; i < post->n_flights; i++) cog_parcel_give(&post->pool, post->flights[i].parcel);
+    post->n_flights = 0;
+}
+
+/* --- in --------------------------------------------------------------------------------------- */
+
+/* The payload of a header that arrived; *out is the caller's to give back. */
+static cog_status fetch(cog_mpi_post *post, int source, int tag, MPI_Message *message, int bytes,
+                        cog_parcel **out) {
+    unsigned char wire[COG_FRAME_HEADER_BYTES];
+    cog_frame_header header;
+    COG_CHECK(bytes <= (int)sizeof(wire), COG_ERR_FORMAT, "rank %d sent a header of %d bytes",
+              source, bytes);
+    COG_TRY(
+        cog_mpi_check(MPI_Mrecv(wire, bytes, MPI_BYTE, message, MPI_STATUS_IGNORE), "MPI_Mrecv"));
+    COG_TRY(cog_frame_read(wire, (size_t)bytes, post->max_payload, &header));
+    COG_CHECK(header.source == source, COG_ERR_FORMAT, "a frame of rank %d names %d as its source",
+              source, (int)header.source);
+    COG_TRY(cog_parcel_room(&post->pool, &header, out));
+    if (header.bytes == 0) return COG_OK;
+    const cog_status status =
+        cog_mpi_check(MPI_Recv((*out)->room, (int)header.bytes, MPI_BYTE, source, tag + 1,
+                               post->comm, MPI_STATUS_IGNORE),
+                      "MPI_Recv");
+    if (status == COG_OK) return COG_OK;
+    cog_parcel_give(&post->pool, *out);
+    *out = NULL;
+    return status;
+}
+
+/* The frame that is there on this tag; *out stays NULL without one. */
+static cog_status look(cog_mpi_post *post, int tag, cog_parcel **out) {
+    MPI_Message message;
+    MPI_Status status;
+    int found, bytes;
+    COG_TRY(cog_mpi_check(MPI_Improbe(MPI_ANY_SOURCE, tag, post->comm, &found, &message, &status),
+                          "MPI_Improbe"));
+    if (!found) return COG_OK;
+    MPI_Get_count(&status, MPI_BYTE, &bytes);
+    return fetch(post, status.MPI_SOURCE, tag, &message, bytes, out);
+}
+
+static void rest(int64_t looks) {
+    const struct timespec nap = {.tv_nsec = NAP_NS};
+    if (looks < SPINS)
+        sched_yield();
+    else
+        nanosleep(&nap, NULL);
+}
+
+/* The next frame, those of COG_MPI_CONTROL first and, with `control_only`, alone. *out stays NULL
+ * when the deadline passes. */
+cog_status cog_mpi_wait(cog_mpi_post *post, bool control_only, double deadline, cog_parcel **out) {
+    for (int64_t looks = 0; *out == NULL; looks++) {
+        COG_TRY(look(post, COG_MPI_CONTROL, out));
+        if (*out == NULL && !control_only) COG_TRY(look(post, COG_MPI_FRAME, out));
+        if (*out != NULL) break;
+        COG_TRY(reap(post));
+        if (cog_clock_seconds() >= deadline) break;
+        rest(looks);
+    }
+    return COG_OK;
+}

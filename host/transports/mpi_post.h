@@ -1,0 +1,52 @@
+/* mpi_post.h - frames between the ranks of an MPI communicator.
+ *
+ * A frame is its header on one tag and its payload, when it has one, on the next: payloads are
+ * received without a copy, and sent without one where the sender may wait. There is no checksum:
+ * links check theirs, and ranks that started together are no strangers.
+ */
+#ifndef COG_HOST_TRANSPORTS_MPI_POST_H
+#define COG_HOST_TRANSPORTS_MPI_POST_H
+
+#include <mpi.h>
+
+#include "../parcel.h"
+
+/* A payload's tag is that of its header plus 1. */
+enum { COG_MPI_FRAME = 10, COG_MPI_CONTROL = 20 };
+
+typedef struct cog_mpi_flight { /* a frame on its way out */
+    cog_parcel *parcel;
+    MPI_Request requests[2];
+} cog_mpi_flight;
+
+typedef struct cog_mpi_post {
+    MPI_Comm comm;
+    size_t max_payload;
+    cog_parcel_pool pool;
+    cog_mpi_flight *flights; /* [n_flights] */
+    int n_flights, room;
+} cog_mpi_post;
+
+/* MPI's own words for a call that failed. */
+cog_status cog_mpi_check(int code, const char *call);
+
+cog_status cog_mpi_post_open(cog_mpi_post *post);
+void cog_mpi_post_close(cog_mpi_post *post); /* accepts zeros */
+
+/* Send a copy, and go on at once. */
+cog_status cog_mpi_send_copy(cog_mpi_post *post, int to, int tag, const cog_frame_header *header,
+                             const void *payload);
+
+/* To rank 0, on COG_MPI_FRAME, from where the payload lies: returns when it has been taken. */
+cog_status cog_mpi_send_up(cog_mpi_post *post, const cog_frame_header *header, const void *payload);
+
+/* Wait until all copies have left; or forget those that never will. */
+cog_status cog_mpi_flush(cog_mpi_post *post);
+void cog_mpi_forget(cog_mpi_post *post);
+
+/* The next frame from anybody, those of COG_MPI_CONTROL first and, with `control_only`, alone. It
+ * is the caller's to give back. *out, NULL before, stays so when the deadline (of
+ * cog_clock_seconds) passes. */
+cog_status cog_mpi_wait(cog_mpi_post *post, bool control_only, double deadline, cog_parcel **out);
+
+#endif
