@@ -31,6 +31,7 @@ typedef struct cog_quantizer {
     int64_t tile;                        /* entries that share an index base or a scale */
     int64_t kept;                        /* the most entries a payload speaks of */
     double ratio;                        /* the share that was asked for */
+    double reach;                        /* of values that are sent, in the family's own unit */
     bool bf16_values;                    /* values travel as bf16 instead of fp32 */
     bool amplified;                      /* what is sent stands for what is not, too */
     bool nearest;                        /* rounding is to nearest instead of at random */

@@ -88,6 +88,24 @@ typedef struct cog_tile_ops {
     void (*add_codes)(const uint32_t *codes, const cog_levels *levels, float weight, int count,
                       float *y);
 
+    /* x = H x, H[i, j] = (-1)^(number of ones in i & j), not normalised; n is a power of two from
+     * COG_TILE_ROW to COG_TILE. The bits are those of the textbook loop, neighbours first. */
+    void (*hadamard)(float *x, int n);
+    /* y[i] = +-x[i]; minus where bit v / 16 % 32 of word v / 512 % 4 of the block of counter
+     * {16 (v / 2048) + v % 16, .. as in cog_dither} is set, v = first + i. first is a multiple of
+     * COG_TILE_ROW, n too; y may be x. */
+    void (*flip)(const float *x, int n, const cog_dither *signs, int64_t first, float *y);
+    /* Bit i: x[i] < reach (1 - 2 u), with u the dither of entry first + i: the mean of the bits as
+     * signs is x / reach. As flip, and whole words. */
+    void (*threshold)(const float *x, int n, float reach, const cog_dither *dither, int64_t first,
+                      uint32_t *negative);
+    /* x[i] = -1 or 1 */
+    void (*ones)(const uint32_t *negative, int n, float *x);
+    /* trial[i] -= scale x[i], rounded product first; no product is -0 */
+    void (*take_from)(const float *x, float scale, int count, float *trial);
+    /* y[i] += weight (scale x[i]) */
+    void (*add_scaled)(const float *x, float scale, float weight, int count, float *y);
+
     /* to[i] = bf16 of trial[i], residual[i] = the rest */
     void (*narrow)(const float *trial, int count, uint16_t *to, float *residual);
     /* y[i] += weight * x[i] */

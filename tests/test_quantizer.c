@@ -120,6 +120,8 @@ static const char *const all_specs[] = {
     "randk:ratio=0.3,amplify=1,values=bf16",
     "randk:kind=block,ratio=0.6,values=bf16",
     "randk:kind=block,ratio=0.07,amplify=1",
+    "fosgd",
+    "fosgd:reach=1.5,block=256",
 };
 enum { N_SPECS = sizeof(all_specs) / sizeof(all_specs[0]) };
 
@@ -335,7 +337,7 @@ Test(quantizer, specs_out_of_range_are_refused_in_words) {
                  {"qsgd:bits=9", "bits"},
                  {"qsgd:group=768", "power of two"},
                  {"qsgd:norm=l1", "max|l2"},
-                 {"zip", "identity, bf16, topk, sign, qsgd, randk"},
+                 {"zip", "identity, bf16, topk, sign, qsgd, randk, fosgd"},
                  {"topk:feedback=1", "feedback"}};
     for (size_t c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
         cog_spec spec;

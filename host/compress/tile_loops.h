@@ -47,6 +47,7 @@ static void put_part(float *to, lanes value, int count, bool stream) {
 }
 
 #include "tile_dither.h"
+#include "tile_hadamard.h"
 
 /* Whole words without zeros: the usual case. */
 static inline void split_whole(const float *trial, int count, float scale, float *residual,
@@ -164,6 +165,12 @@ const cog_tile_ops TILE_OPS = {
     .energy = energy,
     .quantize = quantize,
     .add_codes = add_codes,
+    .hadamard = hadamard,
+    .flip = flip,
+    .threshold = threshold,
+    .ones = ones,
+    .take_from = take_from,
+    .add_scaled = add_scaled,
     .narrow = narrow,
     .add_floats = add_floats,
     .add_bf16 = add_bf16,
