@@ -14,7 +14,7 @@ cog_status cog_answers_open(const cog_code *code, cog_answers *out) {
     const cog_plan *plan = &code->plan;
     memset(out, 0, sizeof(*out));
     out->plan = plan;
-    out->redraws = code->ops->coef != NULL;
+    out->redraws = code->redraws;
     out->worker = malloc((size_t)plan->n_workers);
     out->arrived = malloc((size_t)plan->n_messages);
     out->arrivals.n_messages = plan->n_messages;

@@ -26,7 +26,7 @@ typedef struct cog_answers {
     int64_t n_sets;        /* visited so far, the current one included */
 
     const cog_plan *plan;
-    bool redraws; /* coefficients change with the round */
+    bool redraws;
     int n_answers;
     int64_t max_sets, n_all; /* n_all: sets of this size, when complete */
     uint8_t *worker;         /* [n_workers] 1 when it answers */

@@ -40,6 +40,9 @@ static cog_status check_plan(const cog_code *code) {
     COG_CHECK(code->wait_for >= 1 && code->wait_for <= plan->n_messages, COG_ERR_ARGUMENT,
               "'%s' waits for %d of %d messages", code->ops->name, code->wait_for,
               plan->n_messages);
+    COG_CHECK(!code->redraws || (code->ops->coef != NULL && code->late == COG_LATE_DROP),
+              COG_ERR_ARGUMENT, "'%s' changes its coefficients and uses late messages",
+              code->ops->name);
     return check_terms(code);
 }
 

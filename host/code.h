@@ -23,8 +23,9 @@ typedef struct cog_code_ops {
     cog_status (*build)(cog_code *code, cog_spec *spec);
     /* (optional) default frees code->state */
     void (*destroy)(cog_code *code);
-    /* (optional) Coefficient of a term in `round`, same support; a function of the seed alone,
-     * so that server and workers agree without talking. Default is plan.coef[term]. */
+    /* (optional) Coefficient of a term in `round`, same support, plan.coef[term] in round 0; a
+     * function of the seed alone, so that server and workers agree without talking. Asked only when
+     * code->redraws, else it is plan.coef[term]. */
     double (*coef)(const cog_code *code, int64_t round, int32_t term);
     bool (*ready)(const cog_code *code, const cog_arrivals *arrivals);
     cog_status (*decode)(const cog_code *code, const cog_arrivals *arrivals, cog_decoding *out);
@@ -39,13 +40,14 @@ struct cog_code {
     cog_late late;             /* default COG_LATE_DROP */
     int32_t wait_for;          /* messages that make most families ready */
     bool keeps_messages;       /* decode may use messages that arrived in earlier rounds */
+    bool redraws;              /* ops->coef depends on the round; then `late` must be DROP */
     bool bf16;                 /* all-reduce codes: the wire carries bf16 */
     void *state;               /* freed with free(); NULL when unused */
     struct cog_solver *solver; /* workspace of cog_decode_least_squares */
 };
 
 static inline double cog_code_coef(const cog_code *code, int64_t round, int32_t term) {
-    return code->ops->coef != NULL ? code->ops->coef(code, round, term) : code->plan.coef[term];
+    return code->redraws ? code->ops->coef(code, round, term) : code->plan.coef[term];
 }
 
 /* Builder used by every family: append messages in the order of their owners, and terms

@@ -16,18 +16,18 @@ static const double max_operations_of_a_draw = 4e7;
  * gradient of an exact code wrong by 0.6 %. */
 static const double max_of_exact = 1e10;
 
-static double row_energy(const cog_code *code, int message) {
+static double row_energy(const cog_code *code, int64_t round, int message) {
     double sum = 0;
     for (int t = code->plan.row[message]; t < code->plan.row[message + 1]; t++)
-        sum += cog_code_coef(code, 0, t) * cog_code_coef(code, 0, t);
+        sum += pow(cog_code_coef(code, round, t), 2);
     return sum;
 }
 
-static double energy(const cog_code *code, const cog_decoding *decoding) {
+static double energy(const cog_code *code, int64_t round, const cog_decoding *decoding) {
     double sum = 0;
     for (int i = 0; i < decoding->count; i++) {
         const cog_decode_term *term = &decoding->terms[i];
-        sum += term->weight * term->weight * row_energy(code, term->message);
+        sum += term->weight * term->weight * row_energy(code, round, term->message);
     }
     return sum / ((double)code->plan.n_shards * code->plan.n_blocks);
 }
@@ -42,7 +42,7 @@ static int64_t affordable(const cog_code *code, int64_t sets, double operations)
 
 static cog_status include_set(const cog_code *code, cog_answers *answers, double *worst) {
     COG_TRY(cog_code_decode(code, &answers->arrivals, &answers->decoding));
-    *worst = fmax(*worst, energy(code, &answers->decoding));
+    *worst = fmax(*worst, energy(code, answers->arrivals.round, &answers->decoding));
     return COG_OK;
 }
 
@@ -58,7 +58,8 @@ static cog_status worst_energy(const cog_code *code, cog_answers *answers, int64
     double worst = 0;
     cog_answers_begin(answers, n - n_stragglers, sets);
     while (cog_answers_next(answers)) {
-        if (!answers->complete && answers->n_sets > affordable(code, sets, operations)) break;
+        const bool is_needed = answers->complete && answers->n_sets <= answers->n_all;
+        if (!is_needed && answers->n_sets > affordable(code, sets, operations)) break;
         COG_TRY(include_set(code, answers, &worst));
     }
     const int n_runs = (int)fmin(n, (double)affordable(code, sets, operations));

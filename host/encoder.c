@@ -53,7 +53,7 @@ cog_status cog_encoder_create(const cog_code *code, cog_device *device, int64_t 
                               const float *parts, float *out, cog_encoder **encoder) {
     COG_CHECK(length >= 1, COG_ERR_ARGUMENT, "a part of %" PRId64 " numbers cannot be encoded",
               length);
-    COG_CHECK(code->ops->coef == NULL, COG_ERR_UNSUPPORTED,
+    COG_CHECK(!code->redraws, COG_ERR_UNSUPPORTED,
               "the coefficients of '%s' change from round to round", code->ops->name);
     cog_encoder *e = calloc(1, sizeof(*e));
     COG_CHECK(e != NULL, COG_ERR_MEMORY, "no memory for an encoder");

@@ -1,6 +1,7 @@
 /* test_acgc_structures.c - assignments are the designs and graphs that they are named after. */
 #include "code_check.h"
 #include "codes/acgc.h"
+#include "codes/field.h"
 
 enum { LARGEST = 200 };
 

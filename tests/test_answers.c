@@ -58,6 +58,28 @@ Test(answers, samples_are_uniform) {
     cog_code_destroy(code);
 }
 
+/* Coefficients drawn anew: every set as often as every other, each time in another round. */
+Test(answers, sets_of_codes_that_redraw_are_visited_in_many_rounds) {
+    enum { N = 8 };
+    cog_code *code = make("acgc", N);
+    cog_answers sets;
+    cr_assert_eq(cog_answers_open(code, &sets), COG_OK);
+    for (int m = 1; m <= N; m++) {
+        int seen[1 << N] = {0}, count = 0;
+        cog_answers_begin(&sets, m, 300);
+        for (; cog_answers_next(&sets); count++) {
+            cr_expect_eq(sets.arrivals.round, count);
+            seen[mask_of(&sets, N)]++;
+        }
+        const int n_all = (int)binomial(N, m), repeats = 300 / n_all < 100 ? 300 / n_all : 100;
+        cr_expect_eq(count, n_all * repeats, "%d of %d workers: %d", m, N, count);
+        for (int mask = 0; mask < 1 << N; mask++)
+            cr_expect_eq(seen[mask], popcount((uint64_t)mask) == m ? repeats : 0);
+    }
+    cog_answers_close(&sets);
+    cog_code_destroy(code);
+}
+
 Test(answers, a_run_is_of_neighbours_around_the_ring) {
     cog_code *code = make("kasync", 6);
     cog_answers sets;

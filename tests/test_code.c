@@ -160,6 +160,7 @@ static const struct {
     {"acgc:structure=bibd,blocks=3", 21, 21, 3, 15},
     {"acgc:structure=srg,construction=stacked", 16, 16, 2, 12},
     {"acgc:construction=2,structure=biregular", 40, 20, 2, 6},
+    {"stochastic:copies=6", 6, 6, 1, 6},
     {"lwpd:weight=4", 24, 3, 4, 4},
     {"lwpd:family=kron,weight=8", 64, 4, 8, 8},
     {"lwpd:family=net,weight=4,slopes=3", 60, 5, 4, 4},
@@ -213,6 +214,7 @@ Test(code, ten_thousand_workers_are_no_trouble) {
                            "lwpd:weight=2,wait=100",
                            "lwpd:family=net,weight=4",
                            "frc:stragglers=3",
+                           "stochastic:copies=4",
                            "replication"};
     static uint8_t arrived[N];
     static cog_decode_term terms[N * 4];
@@ -279,6 +281,13 @@ static const struct {
     {"acgc:structure=ring", 8, COG_ERR_SPEC, "coset|bibd|srg|biregular"},
     {"acgc:blocks=0", 8, COG_ERR_SPEC, "outside 1..8"},
     {"acgc:straggle=1", 8, COG_ERR_SPEC, "outside 0..0.99"},
+    {"stochastic:allocation=balanced", 10, COG_ERR_ARGUMENT, "10 workers; the next is of 12"},
+    {"stochastic:allocation=balanced,copies=3", 8, COG_ERR_ARGUMENT,
+     "on 4 of 8 workers, not 7 on 3"},
+    {"stochastic:allocation=balanced,shards=9", 8, COG_ERR_ARGUMENT, "1..8 shards"},
+    {"stochastic:allocation=round-robin", 8, COG_ERR_SPEC, "random|balanced"},
+    {"stochastic:copies=9", 8, COG_ERR_SPEC, "outside 1..8"},
+    {"stochastic:straggle=1", 8, COG_ERR_SPEC, "outside 0..0.99"},
     {"replication:blocks=3,shards=2", 8, COG_ERR_ARGUMENT, "3 x 2 = 6 tasks must divide 8"},
     {"replication:shards=0", 8, COG_ERR_SPEC, "outside 1..8"},
     {"replication:decoder=median", 8, COG_ERR_SPEC, "average|sum"},

@@ -184,10 +184,16 @@ Test(analysis, errors_are_those_of_every_set) {
     const struct {
         const char *spec;
         int n;
-    } cases[] = {{"lwpd", 8},        {"lwpd:decoder=least-squares", 8},
-                 {"replication", 8}, {"ignore", 6},
-                 {"frc", 6},         {"ye-abbe", 6},
-                 {"uncoded", 4},     {"lwpd:family=net", 12}};
+    } cases[] = {{"lwpd", 8},
+                 {"lwpd:decoder=least-squares", 8},
+                 {"replication", 8},
+                 {"ignore", 6},
+                 {"stochastic:straggle=0.5", 8},
+                 {"acgc:construction=2", 8},
+                 {"frc", 6},
+                 {"ye-abbe", 6},
+                 {"uncoded", 4},
+                 {"lwpd:family=net", 12}};
     for (size_t c = 0; c < COUNT(cases); c++) {
         const int n = cases[c].n;
         cog_code *code = make(cases[c].spec, n);

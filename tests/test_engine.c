@@ -44,6 +44,8 @@ Test(engine, every_code_is_gradient_descent_when_all_answer) {
                                         "replication:wait=8",
                                         "ye-abbe:stragglers=1,blocks=2",
                                         "acgc:eps=0.3",
+                                        "stochastic:copies=3",
+                                        "stochastic:allocation=balanced",
                                         "acgc:construction=2",
                                         "acgc:construction=2,structure=biregular",
                                         "lwpd:wait=8",

@@ -72,7 +72,6 @@ static double factor(const state *s, int64_t round, int worker, int block) {
 static double coef(const cog_code *code, int64_t round, int32_t term) {
     const state *s = code->state;
     const cog_plan *plan = &code->plan;
-    if (s->construction != REDRAWN) return plan->coef[term];
     const int32_t block = plan->part[term] % plan->n_blocks;
     return factor(s, round, term / plan->row[1], block); /* all rows have one length */
 }
@@ -80,9 +79,8 @@ static double coef(const cog_code *code, int64_t round, int32_t term) {
 /* plan.coef is that of round 0. */
 static void fill_factors(cog_code *code) {
     double *out = (double *)code->plan.coef;
-    const state *s = code->state;
     for (int t = 0; t < code->plan.row[code->plan.n_messages]; t++)
-        out[t] = s->construction == STACKED ? 1 : coef(code, 0, t);
+        out[t] = code->redraws ? coef(code, 0, t) : 1;
 }
 
 /* -------------------------------------------------------------------- construction 2 */
@@ -245,6 +243,7 @@ static cog_status read_keys(cog_code *code, cog_spec *spec, int64_t *blocks, int
     s->seed = (uint64_t)seed;
     s->zeta = 1;
     code->wait_for = (int32_t)wait;
+    code->redraws = s->construction == REDRAWN;
     return COG_OK;
 }
 

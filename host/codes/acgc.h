@@ -24,17 +24,4 @@ typedef struct cog_assignment {
  * ERR_ARGUMENT names what there is for this number of workers. */
 cog_status cog_assign(cog_assignment *assignment, int n_blocks, uint64_t seed);
 
-/* Powers of a primitive element x of the field of p^digits elements, at most 2^16 of them. An
- * element is a polynomial over the integers mod p: its digits in base p. */
-typedef struct cog_field {
-    int32_t p, digits, size; /* size = p^digits */
-    int32_t *power;          /* [size - 1] power[i] = x^i; freed with free() */
-} cog_field;
-
-cog_status cog_field_open(int p, int digits, cog_field *out);
-void cog_field_close(cog_field *field);
-
-int32_t cog_field_add(const cog_field *field, int32_t a, int32_t b);
-int32_t cog_field_subtract(const cog_field *field, int32_t a, int32_t b);
-
 #endif

@@ -23,6 +23,7 @@
 #include "../check.h"
 #include "../rng.h"
 #include "acgc.h"
+#include "field.h"
 
 /* Swaps for each shard of a worker: far beyond what it takes to forget the start. */
 static const int64_t n_swaps_each = 20;
@@ -39,16 +40,6 @@ typedef struct member {
 /* --------------------------------------------------------------------------- tools */
 
 static int32_t gcd(int32_t a, int32_t b) { return b == 0 ? a : gcd(b, a % b); }
-
-/* n = p^e for a prime p. */
-static bool is_prime_power(int32_t n, int32_t *p, int32_t *e) {
-    int32_t divisor = 2;
-    while ((int64_t)divisor * divisor <= n && n % divisor != 0) divisor++;
-    if (n < 2) return false;
-    *p = n % divisor == 0 ? divisor : n;
-    for (*e = 0; n % *p == 0; n /= *p) ++*e;
-    return n == 1;
-}
 
 static int ascending(const void *a, const void *b) {
     const int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
@@ -138,7 +129,7 @@ static bool is_projective(int32_t n, int32_t q, int32_t d, member *out) {
                     .lambda = (int32_t)inner,
                     .fill = fill_singer,
                     .d = d};
-    return is_prime_power(q, &out->p, &out->e);
+    return cog_is_prime_power(q, &out->p, &out->e);
 }
 
 /* The design of rank `which`, if there are that many. */
@@ -147,7 +138,7 @@ static bool bibd(int32_t n, int which, member *out) {
     for (int32_t d = 2; d < 16; d++)
         for (int32_t q = 2; q <= 256 && (int64_t)q * q < n; q++)
             if (is_projective(n, q, d, out) && which-- == 0) return true;
-    if (n % 4 == 3 && n > 3 && is_prime_power(n, &p, &e) && e == 1 && which-- == 0) {
+    if (n % 4 == 3 && n > 3 && cog_is_prime_power(n, &p, &e) && e == 1 && which-- == 0) {
         *out = (member){
             .degree = (n - 1) / 2, .n_shards = n, .lambda = (n - 3) / 4, .fill = fill_residues};
         return true;
@@ -217,7 +208,7 @@ static bool srg(int32_t n, int which, member *out) {
     while (v * v < n) v++;
     *out = (member){2 * (v - 1), n, v - 2, 2, fill_rook, 0, 0, 0, v};
     if (v * v == n && which-- == 0) return true;
-    const bool has_squares = n % 4 == 1 && is_prime_power(n, &p, &e);
+    const bool has_squares = n % 4 == 1 && cog_is_prime_power(n, &p, &e);
     *out = (member){(n - 1) / 2, n, (n - 5) / 4, (n - 1) / 4, fill_paley, p, e, 0, 0};
     if (has_squares && which-- == 0) return true;
     while (choose_2(v) < n) v++;

@@ -56,7 +56,7 @@ class Code(cli.Case):
     def test_every_family_has_a_report(self):
         for spec in ("uncoded", "ignore:wait=6", "kasync:k=4", "replication", "lwpd:family=net",
                      "frc", "crc:stragglers=2", "ye-abbe:stragglers=1,blocks=2",
-                     "acgc:structure=bibd", "acgc:construction=2"):
+                     "acgc:structure=bibd", "acgc:construction=2", "stochastic"):
             with self.subTest(spec):
                 facts, _ = self.analyse(spec, 8)
                 self.assertEqual(len(facts["matrix"]), 8)

@@ -1,13 +1,12 @@
-/* acgc_field.c - finite fields, small enough for a table: the source of designs and of graphs.
+/* field.c - powers of a primitive element.
  *
  * With x^digits = r for a polynomial r of lower degree, multiplication by x is a shift that adds
  * the overflowing digit times r. r is found by trying: it is primitive when the powers of x run
  * through all size - 1 elements before they return to 1. About one in 3 digits polynomials is. */
-#include <stdbool.h>
 #include <stdlib.h>
 
 #include "../check.h"
-#include "acgc.h"
+#include "field.h"
 
 enum { MAX_SIZE = 1 << 16 };
 
@@ -55,4 +54,13 @@ cog_status cog_field_open(int p, int digits, cog_field *out) {
 void cog_field_close(cog_field *field) {
     free(field->power);
     field->power = NULL;
+}
+
+bool cog_is_prime_power(int32_t n, int32_t *p, int32_t *e) {
+    int32_t divisor = 2;
+    while ((int64_t)divisor * divisor <= n && n % divisor != 0) divisor++;
+    if (n < 2) return false;
+    *p = n % divisor == 0 ? divisor : n;
+    for (*e = 0; n % *p == 0; n /= *p) ++*e;
+    return n == 1;
 }
