@@ -3,6 +3,7 @@
 
 #include <sched.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "../check.h"
@@ -13,6 +14,8 @@ enum {
     SPINS = 2000,   /* looks before a rank that waits begins to sleep between them */
     NAP_NS = 20000, /* then so long: several ranks may share a core */
     FIRST_FLIGHTS = 16,
+    /* Up to here a copy costs less than a second message. A multiple of 16. */
+    SHORT = 16384,
 };
 
 cog_status cog_mpi_check(int code, const char *what) {
@@ -62,6 +65,24 @@ static cog_status make_room(cog_mpi_post *post) {
     return COG_OK;
 }
 
+/* Header and payload in one piece. */
+static cog_status join(cog_mpi_post *post, const cog_frame_header *header, const void *payload,
+                       cog_parcel **out) {
+    cog_frame_header whole = *header;
+    whole.bytes += COG_FRAME_HEADER_BYTES;
+    COG_TRY(cog_parcel_room(&post->pool, &whole, out));
+    memcpy((*out)->room, header, COG_FRAME_HEADER_BYTES);
+    if (header->bytes > 0) memcpy((*out)->room + COG_FRAME_HEADER_BYTES, payload, header->bytes);
+    return COG_OK;
+}
+
+static cog_status send_joined(cog_mpi_post *post, int to, int tag, cog_mpi_flight *f) {
+    const int bytes = (int)f->parcel->frame.header.bytes;
+    return cog_mpi_check(
+        MPI_Isend(f->parcel->room, bytes, MPI_BYTE, to, tag, post->comm, &f->requests[0]),
+        "MPI_Isend");
+}
+
 /* The server never waits for a worker that computes: it sends a copy, and goes on. */
 cog_status cog_mpi_send_copy(cog_mpi_post *post, int to, int tag, const cog_frame_header *header,
                              const void *payload) {
@@ -69,12 +90,14 @@ cog_status cog_mpi_send_copy(cog_mpi_post *post, int to, int tag, const cog_fram
     COG_TRY(make_room(post));
     cog_mpi_flight *f = &post->flights[post->n_flights];
     f->requests[0] = f->requests[1] = MPI_REQUEST_NULL;
-    COG_TRY(cog_parcel_broadcast(&post->pool, header, payload, &f->parcel));
+    const bool joined = header->bytes <= SHORT;
+    COG_TRY(joined ? join(post, header, payload, &f->parcel)
+                   : cog_parcel_broadcast(&post->pool, header, payload, &f->parcel));
     post->n_flights++;
+    if (joined) return send_joined(post, to, tag, f);
     COG_TRY(cog_mpi_check(MPI_Isend(&f->parcel->frame.header, COG_FRAME_HEADER_BYTES, MPI_BYTE, to,
                                     tag, post->comm, &f->requests[0]),
                           "MPI_Isend"));
-    if (header->bytes == 0) return COG_OK;
     return cog_mpi_check(MPI_Isend(f->parcel->frame.payload, (int)header->bytes, MPI_BYTE, to,
                                    tag + 1, post->comm, &f->requests[1]),
                          "MPI_Isend");
@@ -83,10 +106,16 @@ cog_status cog_mpi_send_copy(cog_mpi_post *post, int to, int tag, const cog_fram
 /* A worker's messages wait for nobody but the server, whom the worker would wait for next. */
 cog_status cog_mpi_send_up(cog_mpi_post *post, const cog_frame_header *header,
                            const void *payload) {
-    COG_TRY(cog_mpi_check(
-        MPI_Send(header, COG_FRAME_HEADER_BYTES, MPI_BYTE, 0, COG_MPI_FRAME, post->comm),
-        "MPI_Send"));
-    if (header->bytes == 0) return COG_OK;
+    unsigned char joined[COG_FRAME_HEADER_BYTES + SHORT];
+    const bool is_short = header->bytes <= SHORT;
+    memcpy(joined, header, COG_FRAME_HEADER_BYTES);
+    if (is_short && header->bytes > 0)
+        memcpy(joined + COG_FRAME_HEADER_BYTES, payload, header->bytes);
+    COG_TRY(
+        cog_mpi_check(MPI_Send(joined, COG_FRAME_HEADER_BYTES + (is_short ? (int)header->bytes : 0),
+                               MPI_BYTE, 0, COG_MPI_FRAME, post->comm),
+                      "MPI_Send"));
+    if (is_short) return COG_OK;
     return cog_mpi_check(
         MPI_Send(payload, (int)header->bytes, MPI_BYTE, 0, COG_MPI_FRAME + 1, post->comm),
         "MPI_Send");
@@ -104,20 +133,45 @@ void cog_mpi_forget(cog_mpi_post *post) {
 
 /* --- in --------------------------------------------------------------------------------------- */
 
-/* The payload of a header that arrived; *out is the caller's to give back. */
-static cog_status fetch(cog_mpi_post *post, int source, int tag, MPI_Message *message, int bytes,
-                        cog_parcel **out) {
-    unsigned char wire[COG_FRAME_HEADER_BYTES];
+/* What arrived, as a frame without, or with all, of its payload. */
+static cog_status read_joined(const cog_mpi_post *post, int source, int bytes, cog_parcel *parcel) {
     cog_frame_header header;
-    COG_CHECK(bytes <= (int)sizeof(wire), COG_ERR_FORMAT, "rank %d sent a header of %d bytes",
-              source, bytes);
-    COG_TRY(
-        cog_mpi_check(MPI_Mrecv(wire, bytes, MPI_BYTE, message, MPI_STATUS_IGNORE), "MPI_Mrecv"));
-    COG_TRY(cog_frame_read(wire, (size_t)bytes, post->max_payload, &header));
+    const size_t behind = (size_t)bytes - COG_FRAME_HEADER_BYTES;
+    COG_CHECK(bytes >= COG_FRAME_HEADER_BYTES, COG_ERR_FORMAT, "rank %d sent %d bytes", source,
+              bytes);
+    COG_TRY(cog_frame_read(parcel->room, COG_FRAME_HEADER_BYTES, post->max_payload, &header));
     COG_CHECK(header.source == source, COG_ERR_FORMAT, "a frame of rank %d names %d as its source",
               source, (int)header.source);
+    COG_CHECK(behind == (header.bytes <= SHORT ? header.bytes : 0), COG_ERR_FORMAT,
+              "a frame of %llu bytes came with %zu", (unsigned long long)header.bytes, behind);
+    parcel->frame = (cog_frame){.header = header, .payload = parcel->room + COG_FRAME_HEADER_BYTES};
+    return COG_OK;
+}
+
+static cog_status receive_joined(cog_mpi_post *post, int source, MPI_Message *message, int bytes,
+                                 cog_parcel **out) {
+    const cog_frame_header whole = {.bytes = (uint64_t)bytes};
+    COG_CHECK(bytes <= COG_FRAME_HEADER_BYTES + SHORT, COG_ERR_FORMAT, "rank %d sent %d bytes",
+              source, bytes);
+    COG_TRY(cog_parcel_room(&post->pool, &whole, out));
+    cog_status status = cog_mpi_check(
+        MPI_Mrecv((*out)->room, bytes, MPI_BYTE, message, MPI_STATUS_IGNORE), "MPI_Mrecv");
+    if (status == COG_OK) status = read_joined(post, source, bytes, *out);
+    if (status == COG_OK) return COG_OK;
+    cog_parcel_give(&post->pool, *out);
+    *out = NULL;
+    return status;
+}
+
+/* A frame of which the first piece arrived; *out is the caller's to give back. */
+static cog_status fetch(cog_mpi_post *post, int source, int tag, MPI_Message *message, int bytes,
+                        cog_parcel **out) {
+    COG_TRY(receive_joined(post, source, message, bytes, out));
+    const cog_frame_header header = (*out)->frame.header;
+    if (header.bytes <= SHORT) return COG_OK;
+    cog_parcel_give(&post->pool, *out);
+    *out = NULL;
     COG_TRY(cog_parcel_room(&post->pool, &header, out));
-    if (header.bytes == 0) return COG_OK;
     const cog_status status =
         cog_mpi_check(MPI_Recv((*out)->room, (int)header.bytes, MPI_BYTE, source, tag + 1,
                                post->comm, MPI_STATUS_IGNORE),

@@ -1,8 +1,8 @@
 /* mpi_post.h - frames between the ranks of an MPI communicator.
  *
- * A frame is its header on one tag and its payload, when it has one, on the next: payloads are
- * received without a copy, and sent without one where the sender may wait. There is no checksum:
- * links check theirs, and ranks that started together are no strangers.
+ * A frame is its header on one tag, with a short payload behind it. A longer payload follows on the
+ * next tag: it is received without a copy, and sent without one where the sender may wait. There is
+ * no checksum: links check theirs, and ranks that started together are no strangers.
  */
 #ifndef COG_HOST_TRANSPORTS_MPI_POST_H
 #define COG_HOST_TRANSPORTS_MPI_POST_H
