@@ -35,6 +35,11 @@ static size_t dense_bytes(const cog_downlink *d) {
 }
 
 bool cog_downlink_relays(const cog_downlink *d) { return d->kind == DELTA; }
+
+static cog_downlink_mode usual(kind k) {
+    return k == DELTA ? COG_DOWNLINK_UPDATES : k == FP32 ? COG_DOWNLINK_FP32 : COG_DOWNLINK_BF16;
+}
+
 size_t cog_downlink_max_bytes(const cog_downlink *d) { return dense_bytes(d); }
 
 static cog_status choose(const char *text, int64_t n_params, size_t round_bytes, kind *out) {
@@ -51,11 +56,11 @@ static cog_status choose(const char *text, int64_t n_params, size_t round_bytes,
     return COG_OK;
 }
 
-cog_status cog_downlink_will_relay(const char *spec, int64_t n_params, size_t round_bytes,
-                                   bool *out) {
+cog_status cog_downlink_usual(const char *spec, int64_t n_params, size_t round_bytes,
+                              cog_downlink_mode *out) {
     kind chosen;
     COG_TRY(choose(spec, n_params, round_bytes, &chosen));
-    *out = chosen == DELTA;
+    *out = usual(chosen);
     return COG_OK;
 }
 
@@ -167,9 +172,7 @@ cog_status cog_downlink_encode(cog_downlink *d, int64_t version, cog_downlink_mo
         *bytes = d->end - from;
         return COG_OK;
     }
-    *mode = d->kind == DELTA  ? COG_DOWNLINK_STATE
-            : d->kind == FP32 ? COG_DOWNLINK_FP32
-                              : COG_DOWNLINK_BF16;
+    *mode = d->kind == DELTA ? COG_DOWNLINK_STATE : usual(d->kind);
     *bytes = dense_bytes(d);
     return encode_whole(d, payload);
 }

@@ -29,10 +29,13 @@ cog_status cog_downlink_open(const char *spec, cog_replica *replica, cog_device 
                              size_t round_bytes, cog_downlink **out);
 void cog_downlink_close(cog_downlink *downlink); /* accepts NULL */
 
-/* True when workers take the optimizer's steps themselves; also where the server's end is not. */
+/* True when workers take the optimizer's steps themselves. */
 bool cog_downlink_relays(const cog_downlink *downlink);
-cog_status cog_downlink_will_relay(const char *spec, int64_t n_params, size_t round_bytes,
-                                   bool *out);
+
+/* How parameters will come as a rule (with UPDATES the downlink relays), also where the server's
+ * end is not; a worker that is far behind may get them otherwise. */
+cog_status cog_downlink_usual(const char *spec, int64_t n_params, size_t round_bytes,
+                              cog_downlink_mode *out);
 
 /* The most a payload can take. */
 size_t cog_downlink_max_bytes(const cog_downlink *downlink);

@@ -107,7 +107,7 @@ static cog_status create_server(cog_engine *e) {
     const cog_quantizer *q = cog_channel_quantizer(e->server.channel[0]);
     COG_TRY(check_amplification(e));
     COG_TRY(cog_replica_open(c->optimizer, q, e->device, e->code->plan.n_blocks, &e->replica));
-    COG_TRY(cog_replica_reserve(e->replica, e->code->wait_for, cog_code_max_terms(e->code)));
+    COG_TRY(cog_replica_reserve(e->replica, e->code->plan.n_messages, cog_code_max_terms(e->code)));
     COG_TRY(set_initial_params(e));
     /* The workers of an all-reduce get parameters only when they are set from outside. */
     const char *downlink = e->code->ops->role == COG_ROLE_ALLREDUCE ? "fp32" : c->downlink;
@@ -129,10 +129,11 @@ static cog_status agree(cog_engine *e) {
     const size_t up = cog_channel_max_bytes(channel);
     const size_t round_bytes = (size_t)e->code->wait_for * q->ops->payload_bytes(q);
     cog_channel_close(channel);
-    bool steps_itself = true;
-    if (e->code->ops->role != COG_ROLE_ALLREDUCE)
-        COG_TRY(
-            cog_downlink_will_relay(c->downlink, e->model.n_params, round_bytes, &steps_itself));
+    const bool is_reduced = e->code->ops->role == COG_ROLE_ALLREDUCE;
+    cog_downlink_mode *usual = &e->job.downlink;
+    COG_TRY(cog_downlink_usual(is_reduced ? "fp32" : c->downlink, e->model.n_params, round_bytes,
+                               usual));
+    const bool steps_itself = is_reduced || *usual == COG_DOWNLINK_UPDATES;
     e->job.optimizer = steps_itself ? c->optimizer : "sgd";
     const size_t down = (1 + COG_OPTIMIZER_MAX_STATE) * whole; /* also of a DONE frame */
     e->transport->max_payload = up > down ? up : down;

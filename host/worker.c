@@ -8,7 +8,6 @@
 
 #include "channel.h"
 #include "check.h"
-#include "downlink.h"
 #include "shard_batch.h"
 
 struct cog_worker {
@@ -75,12 +74,21 @@ static cog_status open_channels(cog_worker *w) {
     return cog_device_zeros(w->device, n, &w->message);
 }
 
+/* What rounds will need, so that they allocate nothing. */
+static cog_status reserve(cog_worker *w) {
+    if (w->job->downlink == COG_DOWNLINK_BF16) return cog_replica_keep_bf16(w->replica);
+    if (w->job->downlink != COG_DOWNLINK_UPDATES) return COG_OK;
+    return cog_replica_reserve(w->replica, w->job->code->plan.n_messages,
+                               cog_code_max_terms(w->job->code));
+}
+
 static cog_status open_replica(cog_worker *w) {
     const cog_plan *plan = &w->job->code->plan;
     const cog_model *model = w->job->model;
     const size_t bytes = (size_t)model->n_params * sizeof(float);
     COG_TRY(cog_replica_open(w->job->optimizer, cog_channel_quantizer(w->channel[0]), w->device,
                              plan->n_blocks, &w->replica));
+    COG_TRY(reserve(w));
     float *initial = malloc(bytes);
     COG_CHECK(initial != NULL, COG_ERR_MEMORY, "no memory for %lld parameters",
               (long long)model->n_params);

@@ -11,6 +11,7 @@
 #include "cograd/data.h"
 #include "cograd/model.h"
 #include "code.h"
+#include "downlink.h"
 #include "stragglers.h"
 #include "transport.h"
 
@@ -24,7 +25,8 @@ typedef struct cog_job {
     const char *device;
     const char *channel;   /* spec of the messages */
     const char *optimizer; /* spec of the steps a worker takes itself; "sgd" when it takes none */
-    int64_t batch;         /* rows of each shard in a round; 0: all of them */
+    cog_downlink_mode downlink; /* how parameters come as a rule: memory is ready for that */
+    int64_t batch;              /* rows of each shard in a round; 0: all of them */
     uint64_t seed;
 } cog_job;
 

@@ -29,6 +29,9 @@
 #define DEVICE_TABLE cog_device_cuda
 #endif
 
+/* The oldest GPUs that the kernels are compiled for, sm_80. */
+enum { OLDEST_MAJOR = 8 };
+
 /* What NVIDIA advises for cuBLAS: 32 MiB since Hopper, 4 MiB before. */
 static size_t workspace_bytes(int major) { return (size_t)(major >= 9 ? 32 : 4) << 20; }
 
@@ -102,6 +105,9 @@ static cog_status find_gpu(cog_device *device, cog_cuda *gpu, int *major) {
     struct cudaDeviceProp properties;
     COG_CUDA_TRY(device, cudaGetDeviceProperties, &properties, gpu->ordinal);
     snprintf(gpu->name, sizeof(gpu->name), "%.*s", (int)sizeof(gpu->name) - 1, properties.name);
+    COG_CHECK(properties.major >= OLDEST_MAJOR, COG_ERR_DEVICE,
+              "GPU %d (%s) has compute capability %d.%d; the kernels need %d.0 or newer",
+              gpu->ordinal, gpu->name, properties.major, properties.minor, OLDEST_MAJOR);
     *major = properties.major;
     return COG_OK;
 }
