@@ -83,6 +83,17 @@ static cog_status check_amplification(const cog_engine *e) {
     return COG_OK;
 }
 
+/* An all-reduce adds gradients and compresses nothing. */
+static cog_status check_optimizer(const cog_engine *e) {
+    const cog_optimizer *o = cog_replica_optimizer(e->replica);
+    COG_CHECK(e->code->ops->role != COG_ROLE_ALLREDUCE || !cog_optimizer_scales_messages(o),
+              COG_ERR_ARGUMENT,
+              "inside=1 takes the rate before messages are compressed; an all-reduce, as that of "
+              "code '%s', has no such messages",
+              cog_code_name(e->code));
+    return COG_OK;
+}
+
 /* The server's replica starts where every worker's does: at the seed's initial parameters. */
 static cog_status set_initial_params(cog_engine *e) {
     const size_t bytes = (size_t)e->model.n_params * sizeof(float);
@@ -107,6 +118,7 @@ static cog_status create_server(cog_engine *e) {
     const cog_quantizer *q = cog_channel_quantizer(e->server.channel[0]);
     COG_TRY(check_amplification(e));
     COG_TRY(cog_replica_open(c->optimizer, q, e->device, e->code->plan.n_blocks, &e->replica));
+    COG_TRY(check_optimizer(e));
     COG_TRY(cog_replica_reserve(e->replica, e->code->plan.n_messages, cog_code_max_terms(e->code)));
     COG_TRY(set_initial_params(e));
     /* The workers of an all-reduce get parameters only when they are set from outside. */
@@ -200,6 +212,7 @@ static cog_status create_all(cog_engine *e) {
                        .transport = e->transport,
                        .device = c->device,
                        .channel = c->channel,
+                       .schedule = c->optimizer,
                        .batch = c->batch,
                        .seed = c->seed};
     /* An all-reduce adds vectors in the network: there is no channel to compress. */

@@ -22,6 +22,7 @@ static const double default_rates[N_RULES] = {0.2, 0.05, 0.001};
 struct cog_optimizer {
     rule rule;
     int decay;
+    bool inside; /* the rate is in the messages */
     double rate, scale;
     double beta1, beta2, epsilon;
     int64_t n;
@@ -39,6 +40,7 @@ static cog_status configure(cog_optimizer *o, cog_spec *spec) {
     COG_TRY(cog_spec_real(spec, "rate", default_rates[o->rule], 0, 1e6, &o->rate));
     COG_TRY(cog_spec_choice(spec, "decay", decay_names, &o->decay));
     COG_TRY(cog_spec_real(spec, "scale", 1000, 1e-3, 1e12, &o->scale));
+    if (o->rule == SGD) COG_TRY(cog_spec_flag(spec, "inside", false, &o->inside));
     if (o->rule == MOMENTUM) COG_TRY(cog_spec_real(spec, "beta", 0.9, 0, 1, &o->beta1));
     if (o->rule == ADAM) {
         COG_TRY(cog_spec_real(spec, "beta1", 0.9, 0, 0.999999, &o->beta1));
@@ -87,7 +89,7 @@ bool cog_optimizer_is_sparse(const cog_optimizer *o) { return o->rule == SGD; }
 
 float *cog_optimizer_state(cog_optimizer *o) { return o->state; }
 
-static double rate_at(const cog_optimizer *o, int64_t round) {
+static double scheduled_rate(const cog_optimizer *o, int64_t round) {
     const double age = (double)round / o->scale;
     switch ((decay)o->decay) {
     case CONSTANT: return o->rate;
@@ -97,6 +99,17 @@ static double rate_at(const cog_optimizer *o, int64_t round) {
     case STEP: return o->rate * pow(10, -floor(age));
     }
     return o->rate;
+}
+
+bool cog_optimizer_scales_messages(const cog_optimizer *o) { return o->inside; }
+
+double cog_optimizer_message_scale(const cog_optimizer *o, int64_t round) {
+    return o->inside ? scheduled_rate(o, round) : 1;
+}
+
+/* Of a step along what the messages bring. */
+static double rate_at(const cog_optimizer *o, int64_t round) {
+    return o->inside ? 1 : scheduled_rate(o, round);
 }
 
 void cog_optimizer_coefficients(const cog_optimizer *o, int64_t round, cog_kernel_step *out) {

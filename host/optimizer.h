@@ -1,6 +1,8 @@
 /* optimizer.h - one step of the parameters along a gradient, element by element.
  *
  *   sgd:rate=0.1                     theta -= rate g
+ *       with inside=1 the rate is taken before a message is compressed (COCO-EF): workers scale
+ *       theirs by it, and the step is theta -= g
  *   momentum:rate=0.1,beta=0.9       m = beta m + g;  theta -= rate m
  *   adam:rate=0.001,beta1=,beta2=,epsilon=   Kingma & Ba 2015, with bias correction
  *   each with decay=constant|inverse|inverse-sqrt|cosine|step, scale=S (rounds): the rate at round
@@ -27,6 +29,11 @@ void cog_optimizer_close(cog_optimizer *optimizer); /* accepts NULL */
 
 /* Entries of a zero gradient leave parameters and state alone (plain SGD). */
 bool cog_optimizer_is_sparse(const cog_optimizer *optimizer);
+
+/* What workers multiply their messages of `round` by: the rate where it is taken inside, else 1. */
+double cog_optimizer_message_scale(const cog_optimizer *optimizer, int64_t round);
+/* Is the rate taken before messages are compressed? */
+bool cog_optimizer_scales_messages(const cog_optimizer *optimizer);
 
 /* State vectors besides the parameters, n floats each, contiguous. */
 enum { COG_OPTIMIZER_MAX_STATE = 2 };

@@ -15,9 +15,10 @@ struct cog_worker {
     int index; /* rank - 1 */
     cog_device *device;
     cog_replica *replica;
-    int64_t version;   /* updates the replica holds */
-    int64_t run_until; /* all-reduce: rounds granted by the server */
-    cog_update update; /* scratch of the downlink */
+    cog_optimizer *schedule; /* of no parameters: the scale of messages */
+    int64_t version;         /* updates the replica holds */
+    int64_t run_until;       /* all-reduce: rounds granted by the server */
+    cog_update update;       /* scratch of the downlink */
     cog_shard_batch rows;
     void *workspace;       /* of the model */
     float *message;        /* [block_len]; all-reduce: the gradient */
@@ -131,6 +132,7 @@ static cog_status open_all(cog_worker *w) {
     COG_TRY(open_rows(w));
     COG_TRY(open_channels(w));
     COG_TRY(open_replica(w));
+    COG_TRY(cog_optimizer_open(w->job->schedule, w->device, 0, &w->schedule));
     w->reduced = w->message;
     if (w->job->code->ops->role == COG_ROLE_ALLREDUCE && cog_device_kind_of(w->device) != COG_CPU) {
         w->reduced = malloc((size_t)model->n_params * sizeof(float));
@@ -161,6 +163,7 @@ void cog_worker_destroy(cog_worker *w) {
     if (w == NULL) return;
     for (int i = 0; w->channel != NULL && i < w->count; i++) cog_channel_close(w->channel[i]);
     cog_replica_close(w->replica);
+    cog_optimizer_close(w->schedule);
     cog_update_free(&w->update);
     cog_shard_batch_close(&w->rows);
     if (w->reduced != w->message) free(w->reduced);
@@ -204,7 +207,8 @@ static cog_status make_message(cog_worker *w, int32_t m) {
 }
 
 static cog_status pack_messages(cog_worker *w) {
-    const cog_term term = {w->message, 1};
+    const double scale = cog_optimizer_message_scale(w->schedule, w->version);
+    const cog_term term = {w->message, (float)scale};
     for (int i = 0; i < w->count; i++) {
         COG_TRY(make_message(w, w->first + i));
         cog_channel_begin_round(w->channel[i], w->version);

@@ -26,6 +26,7 @@ typedef struct cog_job {
     const char *channel;   /* spec of the messages */
     const char *optimizer; /* spec of the steps a worker takes itself; "sgd" when it takes none */
     cog_downlink_mode downlink; /* how parameters come as a rule: memory is ready for that */
+    const char *schedule;       /* spec of the run's optimizer: what messages are scaled by */
     int64_t batch;              /* rows of each shard in a round; 0: all of them */
     uint64_t seed;
 } cog_job;

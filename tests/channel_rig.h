@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "channel_parts.h"
+#include "optimizer.h"
 #include "rng.h"
 
 #define OK(call) cr_assert_eq((call), COG_OK, "%s: %s", #call, cog_last_error())
