@@ -203,9 +203,7 @@ struct shared_range {
     uintptr_t low, high;
     std::vector<history> touched;
 };
-static std::vector<shared_range> shared_ranges;
-static const void *ranges_of; /* whose they are: an address in the thread's own memory */
-static thread_local char own;
+static thread_local std::vector<shared_range> shared_ranges;
 
 static int add_range(dl_phdr_info *info, size_t, void *) {
     for (int i = 0; i < info->dlpi_phnum; i++) {
@@ -219,13 +217,10 @@ static int add_range(dl_phdr_info *info, size_t, void *) {
 
 static history *shared_history(uintptr_t address) {
     for (int attempt = 0; attempt < 2; attempt++) {
-        if (ranges_of == &own)
-            for (shared_range &r : shared_ranges)
-                if (address >= r.low && address < r.high) return &r.touched[address - r.low];
-        if (attempt > 0 || ranges_of == &own) break;
-        shared_ranges.clear();
+        for (shared_range &r : shared_ranges)
+            if (address >= r.low && address < r.high) return &r.touched[address - r.low];
+        if (!shared_ranges.empty()) break;
         dl_iterate_phdr(add_range, nullptr);
-        ranges_of = &own;
     }
     return nullptr;
 }

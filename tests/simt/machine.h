@@ -156,7 +156,7 @@ struct run_state {
     uintptr_t stack_low, stack_high;
     uint32_t launch;                 /* number of this launch */
     uint32_t segment, block_segment; /* now, and the first of the block; see access.cpp */
-    int n_threads;
+    int n_threads, n_at_barrier;
     bool aborted;
 };
 extern run_state run;

@@ -45,7 +45,9 @@ static void resume(thread *t) {
 
 static int first_of_warp(const thread *t) { return t->index / WARP * WARP; }
 static int lanes_of_warp(int first) { return std::min(WARP, run.n_threads - first); }
-static bool same_place(place a, place b) { return a.line == b.line && strcmp(a.file, b.file) == 0; }
+static bool same_place(place a, place b) {
+    return a.line == b.line && (a.file == b.file || strcmp(a.file, b.file) == 0);
+}
 static const char *text_of(const thread *t) {
     if (t->state == ENDED) return "ended";
     return text("waits in %s at %s:%d", t->verb, t->where.file, t->where.line);
@@ -73,6 +75,7 @@ static void release_barrier(thread *last) {
     }
     for (int first = 0; first < run.n_threads; first += WARP)
         count_requests(&threads[first], lanes_of_warp(first));
+    run.n_at_barrier = 0;
     run.segment++;
     counters.barriers++;
 }
@@ -81,9 +84,7 @@ int barrier(const char *verb, bool predicate, place where) {
     thread *t = run.current;
     wait_in(verb, where, AT_BARRIER);
     t->predicate = predicate;
-    const bool all = std::all_of(threads, threads + run.n_threads,
-                                 [](const thread &other) { return other.state == AT_BARRIER; });
-    if (all)
+    if (++run.n_at_barrier == run.n_threads)
         release_barrier(t);
     else
         wait();
@@ -236,6 +237,7 @@ static void start_block(uint32_t number) {
     const dim3 &grid = run.request->grid;
     simt_block_index = {number % grid.x, number / grid.x % grid.y, number / grid.x / grid.y};
     run.block_segment = ++run.segment;
+    run.n_at_barrier = 0;
     for (int i = 0; i < run.n_threads; i++) {
         threads[i].state = NEW;
         threads[i].index = i;
