@@ -1,4 +1,8 @@
-/* gemm.c - the CPU's matrix product: oneDNN, or any CBLAS (CMake option COG_GEMM).
+/* gemm.c - the CPU's matrix product: oneDNN, any CBLAS, or plain loops (CMake option COG_GEMM).
+ *
+ * The loops add products one by one, in order, by fused multiply-adds. They are slow, need no
+ * library, and have the same bits everywhere: those of the devices that tests put in a GPU's place.
+ * So a lossy channel, which one rounding can make send something else, chooses alike on both.
  *
  * oneDNN takes its number of threads from OpenMP, where it is a setting of the calling thread;
  * it is put back afterwards, for the program may use OpenMP as well. A CBLAS keeps one setting
@@ -22,6 +26,26 @@ cog_status cog_cpu_gemm(int n_threads, bool transpose_a, bool transpose_b, int64
     cblas_sgemm(CblasRowMajor, transpose_a ? CblasTrans : CblasNoTrans,
                 transpose_b ? CblasTrans : CblasNoTrans, (int)m, (int)n, (int)k, alpha, a, (int)lda,
                 b, (int)ldb, beta, c, (int)ldc);
+    return COG_OK;
+}
+
+#elif defined(COG_GEMM_LOOPS)
+
+#include <math.h>
+
+cog_status cog_cpu_gemm(int n_threads, bool transpose_a, bool transpose_b, int64_t m, int64_t n,
+                        int64_t k, float alpha, const float *a, int64_t lda, const float *b,
+                        int64_t ldb, float beta, float *c, int64_t ldc) {
+    (void)n_threads;
+    const int64_t row_a = transpose_a ? 1 : lda, col_a = transpose_a ? lda : 1;
+    const int64_t row_b = transpose_b ? 1 : ldb, col_b = transpose_b ? ldb : 1;
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t j = 0; j < n; j++) {
+            float sum = 0, *out = c + i * ldc + j;
+            for (int64_t l = 0; l < k; l++)
+                sum = fmaf(a[i * row_a + l * col_a], b[l * row_b + j * col_b], sum);
+            *out = beta == 0 ? alpha * sum : alpha * sum + beta * *out;
+        }
     return COG_OK;
 }
 

@@ -37,7 +37,8 @@ static std::vector<float> plain(const matrix &m, int64_t rows, int64_t cols) {
 static void product_column(int64_t m, int64_t k, const float *a, const float *b, float *sum) {
     for (int64_t i = 0; i < m; i++) sum[i] = 0;
     for (int64_t l = 0; l < k; l++)
-        for (int64_t i = 0; i < m; i++) sum[i] += a[(size_t)l * (size_t)m + (size_t)i] * b[l];
+        for (int64_t i = 0; i < m; i++)
+            sum[i] = fmaf(a[(size_t)l * (size_t)m + (size_t)i], b[l], sum[i]);
 }
 
 static cublasStatus_t product(int64_t m, int64_t n, int64_t k, float alpha, const matrix &a,
@@ -54,7 +55,7 @@ static cublasStatus_t product(int64_t m, int64_t n, int64_t k, float alpha, cons
             return CUBLAS_STATUS_EXECUTION_FAILED;
         product_column(m, k, left.data(), right.data() + (size_t)j * (size_t)k, sum.data());
         for (int64_t i = 0; i < m; i++)
-            out[i] = alpha * sum[(size_t)i] + (beta == 0 ? 0 : beta * out[i]);
+            out[i] = beta == 0 ? alpha * sum[(size_t)i] : alpha * sum[(size_t)i] + beta * out[i];
     }
     return CUBLAS_STATUS_SUCCESS;
 }
