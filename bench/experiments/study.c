@@ -106,6 +106,10 @@ static void write_csv(const study *s, const char *file, const study_curves *c) {
     study_close(out, file);
 }
 
+static const char *const colours[] = {"#1f77b4", "#d62728", "#2ca02c", "#ff7f0e", "#9467bd",
+                                      "#8c564b", "#e377c2", "#7f7f7f", "#17becf", "#bcbd22"};
+enum { N_COLOURS = sizeof(colours) / sizeof(*colours) };
+
 static void write_script(const study *s, const char *file, const char *name, const study_curves *c,
                          const study_look *look) {
     FILE *out = study_file(s, file);
@@ -115,12 +119,14 @@ static void write_script(const study *s, const char *file, const char *name, con
             "set output '%s.png'\nset datafile separator ','\n"
             "set title \"%s\"\nset xlabel \"%s\"\nset ylabel \"%s\"\n"
             "set grid lt 1 lw 0.5 lc rgb '#cccccc'\nset border 3\nset tics nomirror\n"
-            "set key outside right top\n%s%splot ",
+            "set format '%%g'\nset key outside right top\n%s%splot ",
             file, name, name, look->title, look->x_label, look->y_label,
             look->log_x ? "set logscale x\n" : "", look->log_y ? "set logscale y\n" : "");
     for (int k = 0; k < c->n_curves; k++)
-        fprintf(out, "%s'%s.csv' skip 1 using 1:%d with linespoints lw 2 pt 7 ps 0.4 title \"%s\"",
-                k > 0 ? ", \\\n  " : "", name, k + 2, c->name[k]);
+        fprintf(out,
+                "%s'%s.csv' skip 1 using 1:%d with linespoints lw 2 pt 7 ps 0.4 lc rgb '%s' title "
+                "\"%s\"",
+                k > 0 ? ", \\\n  " : "", name, k + 2, colours[k % N_COLOURS], c->name[k]);
     fputc('\n', out);
     study_close(out, file);
 }
