@@ -27,12 +27,12 @@ static cog_status configure_keys(cog_channel *c, cog_spec *spec) {
 static cog_status check_worst_error(const cog_channel *c, const cog_predictor *p) {
     const cog_quantizer_ops *ops = c->quantizer.ops;
     const double worst = ops->worst_error != NULL ? ops->worst_error(&c->quantizer) : 0;
-    COG_CHECK(!c->feedback || worst < 1, COG_ERR_SPEC,
+    COG_CHECK(!c->feedback || worst < 1, COG_ERR_ARGUMENT,
               "error feedback over '%s' need not stay bounded: a message of %lld entries may leave "
               "%.3g times its energy behind, where less than 1 is needed",
               ops->name, (long long)c->quantizer.n, worst);
     COG_CHECK(
-        p->ops == NULL || worst < 1 || p->rate * (1 + worst) <= 1, COG_ERR_SPEC,
+        p->ops == NULL || worst < 1 || p->rate * (1 + worst) <= 1, COG_ERR_ARGUMENT,
         "a memory that takes up %g of every message over '%s' need not stay bounded: a message "
         "of %lld entries may leave %.3g times its energy behind; with predict=difference, a "
         "rate of %.3g is small enough",
@@ -146,6 +146,8 @@ void cog_channel_seed(cog_channel *c, uint64_t seed, uint32_t message) {
 const cog_quantizer *cog_channel_quantizer(const cog_channel *c) {
     return c->dense ? &c->fp32 : &c->quantizer;
 }
+
+double cog_channel_momentum(const cog_channel *c) { return c->momentum; }
 
 bool cog_channel_is_exact(const cog_channel *c) { return c->is_exact; }
 

@@ -48,6 +48,9 @@ const cog_quantizer *cog_channel_quantizer(const cog_channel *channel);
 /* Does the receiver hand out what was meant, to rounding? */
 bool cog_channel_is_exact(const cog_channel *channel);
 
+/* Of the velocity that senders keep; 0 without. */
+double cog_channel_momentum(const cog_channel *channel);
+
 /* The most a message takes on the wire. */
 size_t cog_channel_max_bytes(const cog_channel *channel);
 

@@ -83,14 +83,20 @@ static cog_status check_amplification(const cog_engine *e) {
     return COG_OK;
 }
 
-/* An all-reduce adds gradients and compresses nothing. */
+/* An all-reduce adds gradients and compresses nothing; two momenta, one over the other, are a step
+ * some times as long. */
 static cog_status check_optimizer(const cog_engine *e) {
     const cog_optimizer *o = cog_replica_optimizer(e->replica);
+    const double momentum = cog_channel_momentum(e->server.channel[0]);
     COG_CHECK(e->code->ops->role != COG_ROLE_ALLREDUCE || !cog_optimizer_scales_messages(o),
               COG_ERR_ARGUMENT,
               "inside=1 takes the rate before messages are compressed; an all-reduce, as that of "
               "code '%s', has no such messages",
               cog_code_name(e->code));
+    COG_CHECK(momentum == 0 || cog_optimizer_n_state(o) == 0, COG_ERR_ARGUMENT,
+              "with momentum=%g in the channel the messages carry momentum already; '%s' would add "
+              "its own: use sgd",
+              momentum, e->config.optimizer);
     return COG_OK;
 }
 

@@ -17,6 +17,8 @@ static const char *const codes[] = {
     "uncoded", "ignore:wait=8", "ignore:wait=6", "kasync:k=6", "replication:wait=6", "frc:stragglers=1",
     "crc:stragglers=1", "ye-abbe:stragglers=1,blocks=2", "lwpd:wait=6",
     "lwpd:wait=6,decoder=least-squares", "lwpd:wait=6,decoder=memory",
+    "acgc:structure=coset,blocks=2,degree=3,wait=8", "acgc:construction=2,structure=biregular,blocks=2,degree=3,shards=4,wait=8",
+    "stochastic:copies=2",
 };
 /* How much of the exact channel's progress is expected of it: unbiased compressors of few entries
  * are noisy, and what is predicted begins from nothing. */
@@ -27,10 +29,12 @@ typedef struct channel {
 static const channel channels[] = {
     {"identity", 0.6}, {"bf16", 0.6}, {"topk:ratio=0.2", 0.3}, {"topk:ratio=0.2,kind=global", 0.3},
     {"topk:ratio=0.2,kind=threshold,values=bf16", 0.3}, {"sign", 0.2}, {"sign:scale=group,group=256", 0.2},
+    {"qsgd:bits=4", 0.3}, {"randk:ratio=0.3,amplify=1", 0.2}, {"randk:ratio=0.3", 0.1}, {"fosgd:reach=3", 0.05},
 };
-static const char *const predictors[] = {"", "feedback=1"};
+static const char *const predictors[] = {"", "feedback=1", "predict=temporal", "predict=linear",
+                                         "predict=difference", "feedback=1,momentum=0.5"};
 static const char *const optimizers[] = {
-    "sgd:rate=0.5", "momentum:rate=0.1", "adam:rate=0.02",
+    "sgd:rate=0.5", "sgd:rate=0.5,inside=1", "momentum:rate=0.1", "adam:rate=0.02",
 };
 /* clang-format on */
 
@@ -51,6 +55,12 @@ Test(composition, everything_that_is_registered_is_walked) {
         bool found = false;
         for (int c = 0; c < N_CODES; c++) found = found || names(codes[c], cog_codes[i]->name);
         cr_expect(found, "code '%s' is not walked", cog_codes[i]->name);
+    }
+    for (int i = 0; cog_predictors[i] != NULL; i++) {
+        bool found = false;
+        for (int p = 0; p < N_PREDICTORS; p++)
+            found = found || strstr(predictors[p], cog_predictors[i]->name) != NULL;
+        cr_expect(found, "predictor '%s' is not walked", cog_predictors[i]->name);
     }
     for (int i = 0; cog_quantizers[i] != NULL; i++) {
         bool found = false;
@@ -128,5 +138,6 @@ static void walk(const char *optimizer) {
 }
 
 Test(composition, plain_steps_converge_or_are_refused) { walk(optimizers[0]); }
-Test(composition, momentum_converges_or_is_refused) { walk(optimizers[1]); }
-Test(composition, adam_converges_or_is_refused) { walk(optimizers[2]); }
+Test(composition, steps_inside_the_channel_converge_or_are_refused) { walk(optimizers[1]); }
+Test(composition, momentum_converges_or_is_refused) { walk(optimizers[2]); }
+Test(composition, adam_converges_or_is_refused) { walk(optimizers[3]); }
