@@ -41,6 +41,13 @@ typedef struct cog_levels {
     float step, inverse; /* inverse = 1 / step; both 0: no size, all codes 0 */
 } cog_levels;
 
+/* Points step * z, whole z; those of equal z modulo n_levels = 2^bits share a code. */
+typedef struct cog_lattice {
+    int bits, n_levels;
+    float step;
+    double inverse; /* 1 / step */
+} cog_lattice;
+
 typedef struct cog_tile_ops {
     const char *name; /* of the instruction set */
 
@@ -105,6 +112,17 @@ typedef struct cog_tile_ops {
     void (*take_from)(const float *x, float scale, int count, float *trial);
     /* y[i] += weight (scale x[i]) */
     void (*add_scaled)(const float *x, float scale, float weight, int count, float *y);
+
+    /* sum of a[i] b[i], as energy */
+    double (*dot)(const float *a, const float *b, int64_t n);
+    /* Codes of z = floor(trial / step + dither), laid out as by quantize, and residual = trial -
+     * the point congruent to z that is nearest to h [count, NULL for zeros]; 0 where that or the
+     * trial is not finite. */
+    void (*to_coset)(const float *trial, const float *h, int count, const cog_lattice *lattice,
+                     const cog_dither *dither, int64_t first, float *residual, uint32_t *codes);
+    /* y[i] += weight * the point with that code nearest to h[i] */
+    void (*add_coset)(const uint32_t *codes, const float *h, const cog_lattice *lattice,
+                      float weight, int count, float *y);
 
     /* to[i] = bf16 of trial[i], residual[i] = the rest */
     void (*narrow)(const float *trial, int count, uint16_t *to, float *residual);

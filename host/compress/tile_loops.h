@@ -46,8 +46,7 @@ static void put_part(float *to, lanes value, int count, bool stream) {
     }
 }
 
-#include "tile_dither.h"
-#include "tile_hadamard.h"
+#include "tile_coset.h"
 
 /* Whole words without zeros: the usual case. */
 static inline void split_whole(const float *trial, int count, float scale, float *residual,
@@ -171,6 +170,9 @@ const cog_tile_ops TILE_OPS = {
     .ones = ones,
     .take_from = take_from,
     .add_scaled = add_scaled,
+    .dot = dot,
+    .to_coset = to_coset,
+    .add_coset = add_coset,
     .narrow = narrow,
     .add_floats = add_floats,
     .add_bf16 = add_bf16,
