@@ -16,6 +16,7 @@ static const char *const specs[] = {
     "qsgd:bits=2,rounding=nearest,feedback=1",
     "randk:ratio=0.2,feedback=1",
     "randk:ratio=0.1,kind=block,feedback=1",
+    "powersgd:rank=4,feedback=1",
 };
 enum { N_SPECS = sizeof(specs) / sizeof(specs[0]), N = 9001, ROUNDS = 40 };
 

@@ -12,6 +12,7 @@ static const char *const channels[] = {
     "randk:ratio=0.5,amplify=1",
     "fosgd:reach=2.5",
     "wyner-ziv:predict=linear",
+    "powersgd:feedback=1",
     "randk:ratio=0.2,kind=block,feedback=1",
 };
 static const char *const codes[] = {"ignore:wait=8", "kasync:k=4", "frc:stragglers=1",

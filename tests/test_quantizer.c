@@ -124,6 +124,8 @@ static const char *const all_specs[] = {
     "fosgd:reach=1.5,block=256",
     "wyner-ziv",
     "wyner-ziv:levels=64,delta=2,rounding=nearest",
+    "powersgd",
+    "powersgd:rank=3,columns=20",
 };
 enum { N_SPECS = sizeof(all_specs) / sizeof(all_specs[0]) };
 
@@ -340,7 +342,7 @@ Test(quantizer, specs_out_of_range_are_refused_in_words) {
                  {"qsgd:bits=9", "bits"},
                  {"qsgd:group=768", "power of two"},
                  {"qsgd:norm=l1", "max|l2"},
-                 {"zip", "identity, bf16, topk, sign, qsgd, randk, fosgd, wyner-ziv"},
+                 {"zip", "identity, bf16, topk, sign, qsgd, randk, fosgd, wyner-ziv, powersgd"},
                  {"topk:feedback=1", "feedback"}};
     for (size_t c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
         cog_spec spec;
