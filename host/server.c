@@ -156,7 +156,8 @@ static void settle(cog_server *s) {
     for (int i = 0; i < s->update.n_messages; i++) {
         const int m = s->update.messages[i].row, worker = plan->owner[m];
         if (!s->arrived[m]) continue; /* held from an earlier round, settled then */
-        s->accepted[worker] |= 1ull << (m - plan->first[worker]);
+        if (!s->renewed[m]) /* else it is its predecessor's, and no news to the worker of now */
+            s->accepted[worker] |= 1ull << (m - plan->first[worker]);
         cog_channel_settle(s->channel[m], true);
         s->report.messages_used++;
         s->report.messages_late += s->age[m] > 0;
