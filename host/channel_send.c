@@ -4,6 +4,7 @@
 
 #include "channel_parts.h"
 #include "check.h"
+#include "range.h"
 #include "tile.h"
 
 static bool packs_on_host(const cog_channel *c) { return cog_device_kind_of(c->packer) == COG_CPU; }
@@ -177,9 +178,9 @@ static cog_status pack_on_host(cog_channel *c, int n_terms, cog_term *all, const
 static cog_status pack_on_device(cog_channel *c, int n_terms, cog_term *all, const void **payload,
                                  size_t *bytes) {
     if (c->feedback) all[n_terms++] = (cog_term){c->error, 1};
-    COG_TRY(c->kernels->pack(&c->quantizer, c->packer, n_terms, all, c->residual, c->state,
-                             c->scratch, c->payload));
-    return hand_out(c, payload, bytes);
+    COG_TRY(COG_IN_RANGE("pack", c->kernels->pack(&c->quantizer, c->packer, n_terms, all,
+                                                  c->residual, c->state, c->scratch, c->payload)));
+    return COG_IN_RANGE("transfer", hand_out(c, payload, bytes));
 }
 
 cog_status cog_channel_pack(cog_channel *c, int n_terms, const cog_term *terms,

@@ -5,6 +5,7 @@
 
 #include "check.h"
 #include "kernels.h"
+#include "range.h"
 #include "staging.h"
 
 /* Floats of one tile: gradient and parameters of a tile stay in the first-level cache. */
@@ -139,9 +140,9 @@ static cog_status step_on_device(cog_replica *r, int64_t round, const cog_update
                               .bf16 = r->bf16};
     r->quantizer.ops->format(&r->quantizer, &work.format);
     cog_optimizer_coefficients(r->optimizer, round, &work.step);
-    if (u != NULL) COG_TRY(cog_staging_put(&r->staging, u, &work));
+    if (u != NULL) COG_TRY(COG_IN_RANGE("transfer", cog_staging_put(&r->staging, u, &work)));
     r->is_rounded = r->bf16 != NULL;
-    return r->device->ops->decode(r->device, &work);
+    return COG_IN_RANGE("update", r->device->ops->decode(r->device, &work));
 }
 
 cog_status cog_replica_apply(cog_replica *r, int64_t round, const cog_update *u) {

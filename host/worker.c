@@ -8,6 +8,7 @@
 
 #include "channel.h"
 #include "check.h"
+#include "range.h"
 #include "shard_batch.h"
 
 struct cog_worker {
@@ -210,7 +211,7 @@ static cog_status pack_messages(cog_worker *w) {
     const double scale = cog_optimizer_message_scale(w->schedule, w->version);
     const cog_term term = {w->message, (float)scale};
     for (int i = 0; i < w->count; i++) {
-        COG_TRY(make_message(w, w->first + i));
+        COG_TRY(COG_IN_RANGE("gradient", make_message(w, w->first + i)));
         cog_channel_begin_round(w->channel[i], w->version);
         COG_TRY(cog_channel_pack(w->channel[i], 1, &term, &w->payload[i], &w->bytes[i]));
     }
@@ -247,7 +248,7 @@ static cog_status answer(cog_worker *w) {
         header.message = w->first;
         return transport->ops->send(transport, w->index + 1, 0, &header, NULL);
     }
-    COG_TRY(differentiate(w));
+    COG_TRY(COG_IN_RANGE("gradient", differentiate(w)));
     COG_TRY(pack_messages(w));
     COG_TRY(
         transport->ops->elapse(transport, w->index + 1, w->flops, straggle.factor, straggle.delay));
@@ -266,8 +267,8 @@ static cog_status begin_reduced_round(cog_worker *w) {
     COG_CHECK(straggle.fate == COG_ANSWERS, COG_ERR_UNDECODABLE,
               "an all-reduce needs every worker, and worker %d gives no answer in round %lld",
               w->index, (long long)w->version);
-    COG_TRY(differentiate(w));
-    COG_TRY(make_message(w, w->first));
+    COG_TRY(COG_IN_RANGE("gradient", differentiate(w)));
+    COG_TRY(COG_IN_RANGE("gradient", make_message(w, w->first)));
     if (w->reduced != w->message)
         COG_TRY(
             w->device->ops->download(w->device, w->reduced, w->message, (size_t)n * sizeof(float)));

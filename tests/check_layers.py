@@ -5,7 +5,7 @@
     3  host/engine.c server.c worker.c
     2  plug-ins and what serves them: codes compress predict transports models data ...
     1  host/device.h  host/devices/  kernels/
-    0  status, check, spec, rng
+    0  status, check, spec, rng, range
 
 A file includes its own layer or a lower one; no plug-in folder includes another; the registry, which
 knows all plug-ins, is not known to any; the command uses include/cograd, and a few headers more to list
@@ -18,7 +18,7 @@ import tempfile
 
 PLUG_IN_FOLDERS = ("codes", "compress", "predict", "transports", "models", "data", "devices")
 COMMAND_MAY_USE = ("registry.h", "spec.h", "optimizer.h", "stragglers.h")
-BOTTOM = ("status", "check", "spec", "rng")
+BOTTOM = ("status", "check", "spec", "rng", "range")
 TOP = ("engine", "server", "worker")
 INCLUDE = re.compile(r'^\s*#\s*include\s*["<]([^">]+)[">]', re.M)
 

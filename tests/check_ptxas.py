@@ -24,9 +24,9 @@ KERNEL = re.compile(
 )
 
 
-def compiler():
-    usual = pathlib.Path("/usr/local/cuda/bin/nvcc")
-    return shutil.which("nvcc") or (str(usual) if usual.is_file() else None)
+def compiler(root):
+    fetched = [root / "toolkit/bin/nvcc", pathlib.Path("/usr/local/cuda/bin/nvcc")]
+    return shutil.which("nvcc") or next((str(f) for f in fetched if f.is_file()), None)
 
 
 def objections(report):
@@ -79,11 +79,12 @@ def self_test():
 def main(argument):
     if argument == "--self-test":
         return 0 if self_test() else 1
-    nvcc = compiler()
+    root = pathlib.Path(argument)
+    nvcc = compiler(root)
     if nvcc is None:
-        print("skipped: nvcc is not installed")
+        print("skipped: nvcc is not installed; `./run toolkit` fetches it")
         return 77
-    return 0 if check(pathlib.Path(argument), nvcc) else 1
+    return 0 if check(root, nvcc) else 1
 
 
 if __name__ == "__main__":

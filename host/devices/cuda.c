@@ -14,12 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#ifdef COG_NVTX
-#include <nvtx3/nvToolsExt.h>
-#endif
-
 #include "check.h"
 #include "kernels.h"
+#include "range.h"
 
 #ifdef COG_WITH_SIMT
 #define DEVICE_NAME  "simt"
@@ -37,25 +34,15 @@ static size_t workspace_bytes(int major) { return (size_t)(major >= 9 ? 32 : 4) 
 
 /* ---- entering and leaving -------------------------------------------------------------------- */
 
-static void end_range(void) {
-#ifdef COG_NVTX
-    nvtxRangePop();
-#endif
-}
-
 cog_status cog_cuda_enter(const cog_device *device, const char *what) {
-#ifdef COG_NVTX
-    nvtxRangePushA(what);
-#else
-    (void)what;
-#endif
+    cog_range_begin(what);
     const cudaError_t error = cudaSetDevice(cog_cuda_of(device)->ordinal);
     return error == cudaSuccess ? COG_OK : cog_cuda_leave(device, "cudaSetDevice", (int)error);
 }
 
 cog_status cog_cuda_leave_library(const cog_device *device, const char *what, const char *text) {
     const cog_cuda *gpu = cog_cuda_of(device);
-    end_range();
+    cog_range_end();
     COG_CHECK(text == NULL, COG_ERR_DEVICE, "%s failed on GPU %d (%s): %s", what, gpu->ordinal,
               gpu->name, text);
     return COG_OK;
