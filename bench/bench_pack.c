@@ -4,6 +4,8 @@
  *   -e SIZE  largest, default 64M         -f F  factor between two, default 16
  *   -n N     timed calls, default 15      -w N  calls before them, default 3
  *   -c SPEC  only this channel (may be repeated)
+ *   -d, --device SPEC  where to pack, default cpu; see pack_on_device.c for a GPU
+ *   -J FILE  a GPU's lines as JSON, too
  *   -p       processor time of the thread instead of wall clock: for a machine that is shared
  *
  * One message and its error go in (L = 1, feedback), payload and residual come out, on one thread:
@@ -26,6 +28,8 @@
 
 #include "channel.h"
 #include "check.h"
+#include "pack_floor.h"
+#include "pack_on_device.h"
 #include "pack_reference.h"
 #include "rng.h"
 
@@ -35,6 +39,7 @@ typedef struct options {
     double first, last, factor;
     int n_runs, n_warm, n_specs;
     const char *spec[MAX_SPECS];
+    const char *device, *record;
 } options;
 
 /* A message on its way; all vectors are as long. */
@@ -152,15 +157,6 @@ static cog_status time_pack(job *j, const options *o, const char *spec, bool in_
     return COG_OK;
 }
 
-static double floor_bytes(const job *j, const char *spec) {
-    const double n = (double)j->q.n;
-    const double payload = (double)j->q.ops->used_bytes(&j->q, j->payload);
-    const bool two_passes = strstr(spec, "global") != NULL ||
-                            (strncmp(spec, "sign", 4) == 0 && strstr(spec, "group") == NULL);
-    const double again = !two_passes ? 0 : strncmp(spec, "sign", 4) == 0 ? 8 : 4;
-    return n * (12 + again) + payload;
-}
-
 static void close_job(job *j) {
     void *owned[] = {j->x, j->error, j->residual, j->y, j->state, j->scratch, j->payload};
     for (size_t i = 0; i < sizeof(owned) / sizeof(owned[0]); i++)
@@ -192,7 +188,7 @@ static cog_status bench_channel(const char *spec, cog_device *device, int64_t n,
     result out_of_place = {0}, in_place = {0};
     cog_status status = open_job(spec, device, n, &j);
     if (status == COG_OK) status = time_pack(&j, o, spec, false, &out_of_place);
-    const double bytes = status == COG_OK ? floor_bytes(&j, spec) : 0;
+    const double bytes = status == COG_OK ? floor_bytes(&j.q, spec, j.payload) : 0;
     if (status == COG_OK) status = time_pack(&j, o, spec, true, &in_place);
     close_job(&j);
     COG_TRY(status);
@@ -248,17 +244,22 @@ static double size_of(const char *text) {
     return unit == NULL ? number : number * (double)(1LL << (10 * (unit - units + 1)));
 }
 
-static const char usage[] = "usage: cograd-bench-pack [-b SIZE] [-e SIZE] [-f FACTOR] [-n RUNS] "
-                            "[-w RUNS] [-c CHANNEL]... [-p]\n";
+static const char usage[] =
+    "usage: cograd-bench-pack [-b SIZE] [-e SIZE] [-f FACTOR] [-n RUNS] "
+    "[-w RUNS] [-c CHANNEL]... [-p]\n                         [-d DEVICE] [-J FILE]\n";
 
 static bool parse(int argc, char **argv, options *o) {
+    static const struct option names[] = {{"device", required_argument, NULL, 'd'}, {0}};
     int flag;
-    while ((flag = getopt(argc, argv, "b:e:f:n:w:c:ph")) != -1) switch (flag) {
+    while ((flag = getopt_long(argc, argv, "b:e:f:n:w:c:d:J:ph", names, NULL)) != -1)
+        switch (flag) {
         case 'b': o->first = size_of(optarg); break;
         case 'e': o->last = size_of(optarg); break;
         case 'f': o->factor = atof(optarg); break;
         case 'n': o->n_runs = atoi(optarg); break;
         case 'w': o->n_warm = atoi(optarg); break;
+        case 'd': o->device = optarg; break;
+        case 'J': o->record = optarg; break;
         case 'p': timer = CLOCK_THREAD_CPUTIME_ID; break;
         case 'c':
             if (o->n_specs == MAX_SPECS) return false;
@@ -297,32 +298,65 @@ static cog_status bench_size(cog_device *device, int64_t n, const options *o) {
     return COG_OK;
 }
 
-static cog_status bench(const options *o) {
-    cog_device *device;
-    COG_TRY(cog_device_open("cpu", &device));
+static cog_status bench_gpu(cog_device *device, const options *o) {
+    FILE *record = o->record != NULL ? fopen(o->record, "w") : NULL;
+    int n_records = 0;
     cog_status status = COG_OK;
-    int64_t n = 0;
-    for (double size = o->first; size <= o->last && status == COG_OK; size *= o->factor) {
-        n = (int64_t)(size / 4);
-        status = bench_size(device, n, o);
-    }
-    if (status == COG_OK && n > 0) status = time_selection(device, n, o->n_runs);
-    cog_device_close(device);
+    COG_CHECK(record != NULL || o->record == NULL, COG_ERR_IO, "'%s' cannot be written", o->record);
+    printf("#%11s %12s %5s %10s %10s %10s %9s %9s %7s %6s  channel\n", "size (B)", "count", "type",
+           "time (us)", "least", "most", "algbw", "copybw", "xfloor", "#wrong");
+    if (record != NULL) fputs("[\n", record);
+    for (double size = o->first; size <= o->last && status == COG_OK; size *= o->factor)
+        status = bench_on_device(device, (int64_t)(size / 4), o->n_specs, o->spec, o->n_warm,
+                                 o->n_runs, record, &n_records);
+    if (record == NULL) return status;
+    fputs("\n]\n", record);
+    const bool is_written = !ferror(record);
+    COG_CHECK(fclose(record) == 0 && is_written, COG_ERR_IO, "'%s' cannot be written", o->record);
     return status;
 }
 
-int main(int argc, char **argv) {
-    options o = {.first = 1 << 16, .last = 1 << 26, .factor = 16, .n_runs = 15, .n_warm = 3};
-    if (!parse(argc, argv, &o)) {
-        fputs(usage, stderr);
-        return 2;
-    }
-    use_default_channels(&o);
+static void print_head(void) {
     printf("#%11s %12s %5s %33s %33s\n", "", "", "", "out of place", "in place");
     printf("#%11s %12s %5s", "size (B)", "count", "type");
     for (int i = 0; i < 2; i++)
         printf(" %10s %7s %7s %6s", "time (us)", "algbw", "xfloor", "#wrong");
     printf("  channel\n");
+}
+
+static cog_status bench_cpu(cog_device *device, const options *o) {
+    cog_status status = COG_OK;
+    int64_t n = 0;
+    print_head();
+    for (double size = o->first; size <= o->last && status == COG_OK; size *= o->factor) {
+        n = (int64_t)(size / 4);
+        status = bench_size(device, n, o);
+    }
+    if (status == COG_OK && n > 0) status = time_selection(device, n, o->n_runs);
+    return status;
+}
+
+static cog_status bench(const options *o) {
+    cog_device *device;
+    COG_TRY(cog_device_open(o->device, &device));
+    const bool is_cpu = cog_device_kind_of(device) == COG_CPU;
+    const cog_status status = is_cpu ? bench_cpu(device, o) : bench_gpu(device, o);
+    cog_device_close(device);
+    return status;
+}
+
+int main(int argc, char **argv) {
+    options o = {.first = 1 << 16,
+                 .last = 1 << 26,
+                 .factor = 16,
+                 .n_runs = 15,
+                 .n_warm = 3,
+                 .device = "cpu"};
+    if (!parse(argc, argv, &o)) {
+        fputs(usage, stderr);
+        return 2;
+    }
+    use_default_channels(&o);
     if (bench(&o) == COG_OK) return 0;
     fprintf(stderr, "cograd-bench-pack: %s\n", cog_last_error());
     return 1;
