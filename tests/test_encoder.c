@@ -13,7 +13,8 @@ enum { WORKERS = 8, MAX_MESSAGES = 64 };
 
 static const char *const codes[] = {
     "uncoded",     "frc:stragglers=1", "crc:stragglers=2", "ye-abbe:stragglers=1,blocks=2",
-    "replication", "lwpd:weight=2",    "kasync:k=8"};
+    "replication", "lwpd:weight=2",    "kasync:k=8",       "acgc:construction=2",
+    "stochastic"};
 
 static float *random_floats(int64_t n) {
     float *x = malloc((size_t)n * sizeof(*x));

@@ -341,3 +341,35 @@ Test(engine, codes_that_redraw_coefficients_drop_late_messages) {
         free(y);
     }
 }
+
+/* Workers decline with probability 1/4. Rescaled approximate codes are unbiased then, so they end
+ * where gradient descent does; so do stochastic allocations. The baseline gives both blocks one
+ * gradient, which keeps the classes of one as far from those of the other as they were. */
+Test(engine, approximate_codes_converge_where_their_baseline_stalls) {
+    static const char *const codes[] = {
+        "acgc:structure=bibd,straggle=0.25",
+        "acgc:structure=srg,degree=2,straggle=0.25",
+        "acgc:construction=2,structure=biregular,straggle=0.25",
+        "stochastic:copies=3,straggle=0.25",
+    };
+    static const int n_workers[] = {7, 5, 8, 8};
+    cog_engine_config c = small();
+    c.batch = 0;
+    c.model = "softmax";
+    c.optimizer = "sgd:rate=0.1";
+    c.code = "uncoded";
+    c.n_workers = 1;
+    const double expected = loss_after(&c, 300);
+    c.stragglers = "bernoulli:probability=0.25";
+    for (size_t i = 0; i < 4; i++) {
+        c.code = codes[i];
+        c.n_workers = n_workers[i];
+        const double loss = loss_after(&c, 300);
+        cr_expect_float_eq(loss, expected, 0.05 * expected, "%s: %g, gradient descent %g", codes[i],
+                           loss, expected);
+    }
+    c.n_workers = 7;
+    c.code = "acgc:structure=bibd,construction=stacked,straggle=0.25";
+    const double stalled = loss_after(&c, 300);
+    cr_expect_gt(stalled, 1.3 * expected, "%g, gradient descent %g", stalled, expected);
+}

@@ -7,7 +7,8 @@
  *
  *   1         A_u = A D_u, D_u diagonal, uniform on +-[1-eps, 1+eps], new in every round: worker j
  *             adds up the gradients it holds and sends a signed fold of the m blocks of that sum.
- *             Server and workers draw the factors themselves, from (seed, round)
+ *             Server and workers draw the factors themselves, from (seed, round). What error
+ *             feedback carries over meets other signs there: construction 2 is the one to compress
  *   2         n >= m k. v_1 random; row i of A_1 is v_1(H)'/||v_1(H)||^2 on the holders H of shard
  * i; v_u random in the null space of A_1 .. A_{u-1}, and so on. Then B v_u is the target of block
  * u: exact when all answer. The draw of least amplification is kept stacked   A_u = A, the
@@ -36,7 +37,7 @@
 #include "acgc.h"
 #include "cograd/bounds.h"
 
-/* Least-squares operations for zeta: less than a second; and sets at most, for an error of 1/500 of
+/* Least-squares operations for zeta: less than a second; and sets at most, for an error of 1/60 of
  * the spread of one. */
 static const double max_operations = 1e9;
 enum { MAX_SETS = 4000, MIN_SETS = 30 };
@@ -228,8 +229,8 @@ static cog_status read_keys(cog_code *code, cog_spec *spec, int64_t *blocks, int
     COG_TRY(cog_spec_choice(spec, "construction", constructions, &which));
     COG_TRY(cog_spec_choice(spec, "structure", structures, &structure));
     COG_TRY(cog_spec_int(spec, "blocks", n < 2 ? 1 : 2, 1, n < 4095 ? n : 4095, blocks));
-    COG_TRY(cog_spec_int(spec, "degree", 0, 0, INT32_MAX, &degree));
-    COG_TRY(cog_spec_int(spec, "shards", 0, 0, INT32_MAX, &shards));
+    COG_TRY(cog_spec_int(spec, "degree", 0, 0, 1 << 20, &degree));
+    COG_TRY(cog_spec_int(spec, "shards", 0, 0, 1 << 20, &shards));
     COG_TRY(cog_spec_real(spec, "eps", 0.1, 0, 0.99, &s->eps));
     COG_TRY(cog_spec_real(spec, "straggle", 0, 0, 0.99, &s->straggle));
     COG_TRY(cog_spec_int(spec, "wait", n, 1, n, &wait));

@@ -68,6 +68,7 @@ typedef struct cog_decoding {
  *   spec   "uncoded" | "ignore:wait=6" | "replication:wait=6" | "frc:stragglers=1"
  *        | "crc:stragglers=2" | "kasync:k=4" | "ye-abbe:stragglers=1,blocks=2"
  *        | "lwpd:family=ring,weight=2,decoder=transpose,wait=6"
+ *        | "acgc:construction=1,structure=bibd,blocks=2" | "stochastic:copies=2,straggle=0.1"
  * ERR_SPEC       unknown family or parameter
  * ERR_ARGUMENT   parameters impossible for this number of workers */
 cog_status cog_code_create(const char *spec, int n_workers, cog_code **out);
@@ -94,7 +95,8 @@ cog_status cog_code_decode(const cog_code *code, const cog_arrivals *arrivals, c
  * decoding, relative to the energy of the gradient:
  *     sum over terms of weight^2 * ||row of the message||^2 / (n_shards * n_blocks)
  * the worst over the sets of answers the code waits for: all of them up to n = 12; beyond, at most
- * 1000 random ones and the runs of neighbouring stragglers. 1 for fractional repetition; from 10
+ * 1000 random ones and the runs of neighbouring stragglers; over several rounds when coefficients
+ * change with them. 1 for fractional repetition; from 10
  * to many thousands for cyclic repetition with several stragglers, where lossy compression is
  * therefore amplified as much. */
 cog_status cog_code_amplification(const cog_code *code, double *out);
