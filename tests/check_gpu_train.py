@@ -10,6 +10,7 @@ the last bit; then the runs part. So those are compared where both sum in the sa
 by plain loops (COG_GEMM=loops) against a stand-in for cuBLAS that goes in order too, and one row from
 each of two shards, whose sum over rows has one order only. That it is so shows in the first case, whose
 losses must be the same bit for bit. On a real GPU they are not, and only exact channels are compared.
+COG_TEST_SHARE=4 takes every fourth case.
 """
 import concurrent.futures
 import json
@@ -46,6 +47,9 @@ CHANNELS = {
              "sign:scale=group,group=256,feedback=1"],
     "qsgd": ["qsgd", "qsgd:bits=8,rounding=nearest,feedback=1"],
     "randk": ["randk:ratio=0.2,feedback=1", "randk:kind=block,ratio=0.3,values=bf16"],
+    "fosgd": ["fosgd"],
+    "wyner_ziv": ["wyner-ziv:predict=linear"],
+    "powersgd": ["powersgd:feedback=1"],
     "temporal": ["bf16:predict=temporal"],
     "linear": ["topk:ratio=0.1,predict=linear"],
     "difference": ["topk:ratio=0.1,predict=difference"],
@@ -53,7 +57,7 @@ CHANNELS = {
 }
 # For exact channels only: errors come out 10^10 times larger; a worker adds up more than two rows.
 EXACT_ONLY = ("acgc:construction=1,", "stochastic")
-ON_HOST = ("qsgd", "randk")  # have no kernels; a GPU's server does not relay what it cannot decode
+ON_HOST = ("qsgd", "randk", "fosgd", "powersgd", "wyner_ziv")  # have no kernels; a GPU's server does not relay what it cannot decode
 OTHERS = [{"downlink": "fp32"}, {"downlink": "bf16"}, {"optimizer": "momentum"},
           {"optimizer": "adam:rate=0.01"}]
 # 260 parameters: more than one tile of 256.
@@ -143,6 +147,7 @@ def main(program, source, device):
     if not same_bits:
         print("sums have another order here: lossy channels are not compared")
     cases = [case for case in all_cases() if same_bits or is_exact(case)]
+    cases = cases[::int(os.environ.get("COG_TEST_SHARE", "1"))]
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         found = list(pool.map(lambda case: check(program, device, case), cases))
     return "\n".join(f"{' '.join(case.values())}: {what}"
