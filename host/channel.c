@@ -54,6 +54,10 @@ static cog_status check_parts(const cog_channel *c, const cog_predictor *p) {
               "momentum=%g takes out of the velocity what was sent: it needs feedback=1 and a "
               "channel that sends some of the entries, as topk",
               c->momentum);
+    COG_CHECK(ops->aggregate == NULL || (p->ops == NULL && c->warmup == 0), COG_ERR_ARGUMENT,
+              "'%s' sends measurements, which are decoded as a sum: no predictor and no warm-up "
+              "can go with them",
+              ops->name);
     COG_CHECK(!ops->uses_side || p->ops != NULL, COG_ERR_ARGUMENT,
               "'%s' decodes with side information: name what to expect, as predict=linear",
               ops->name);
@@ -77,7 +81,7 @@ static cog_status place(cog_channel *c, const cog_predictor *p) {
     const cog_device_kind kind = cog_device_kind_of(c->device);
     const bool on_host = p->ops != NULL || c->warmup > 0 || c->momentum > 0 || !ops->on[kind];
     c->framed = p->ops != NULL || c->warmup > 0;
-    c->dense = c->framed || (kind != COG_CPU && ops->format == NULL);
+    c->dense = c->framed || (kind != COG_CPU && ops->format == NULL && ops->aggregate == NULL);
     c->is_exact = ops->exact && (p->ops == NULL || p->trigger == COG_TRIGGER_ALWAYS);
     c->packer = c->device;
     if (kind != COG_CPU && (on_host || c->dense)) COG_TRY(cog_device_open("cpu", &c->packer));
@@ -144,7 +148,11 @@ void cog_channel_seed(cog_channel *c, uint64_t seed, uint32_t message) {
 }
 
 const cog_quantizer *cog_channel_quantizer(const cog_channel *c) {
-    return c->dense ? &c->fp32 : &c->quantizer;
+    return c->dense || cog_channel_summed(c) != NULL ? &c->fp32 : &c->quantizer;
+}
+
+const cog_quantizer *cog_channel_summed(const cog_channel *c) {
+    return c->quantizer.ops->aggregate != NULL ? &c->quantizer : NULL;
 }
 
 double cog_channel_momentum(const cog_channel *c) { return c->momentum; }

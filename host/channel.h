@@ -42,8 +42,12 @@ void cog_channel_close(cog_channel *channel); /* accepts NULL */
  * of its payloads were used. Without this call those of all senders are the same. */
 void cog_channel_seed(cog_channel *channel, uint64_t seed, uint32_t message);
 
-/* The quantizer of what the receiver hands out: that of updates made from it. */
+/* The quantizer of updates made from messages: that of what the receiver hands out, unless those
+ * are measurements to be summed first. */
 const cog_quantizer *cog_channel_quantizer(const cog_channel *channel);
+
+/* The quantizer whose `aggregate` makes an update of what the receiver hands out; NULL without. */
+const cog_quantizer *cog_channel_summed(const cog_channel *channel);
 
 /* Does the receiver hand out what was meant, to rounding? */
 bool cog_channel_is_exact(const cog_channel *channel);

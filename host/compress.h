@@ -35,7 +35,11 @@ typedef struct cog_quantizer {
     bool bf16_values;                    /* values travel as bf16 instead of fp32 */
     bool amplified;                      /* what is sent stands for what is not, too */
     bool nearest;                        /* rounding is to nearest instead of at random */
+    bool remembers;                      /* the receiver of sums feeds back its own error */
     int bits;                            /* of an entry */
+    int steps;                           /* of an iterative decoder */
+    double sparsity;                     /* the share of the entries that it looks for */
+    uint32_t seed;                       /* of random numbers that all agree on */
     uint32_t stream;                     /* a sender's own random numbers; no receiver needs it */
     const struct cog_tile_ops *tile_ops; /* hot loops in this processor's instruction set */
     const float *side; /* [n] host memory: what both ends expect of the trial; see uses_side */
@@ -84,6 +88,13 @@ typedef struct cog_quantizer_ops {
      * how many; at most max_positions of them. */
     int64_t (*positions)(const cog_quantizer *q, const void *payload, int64_t *out);
     int64_t (*max_positions)(const cog_quantizer *q);
+    /* (optional, families of linear measurements) The sum is decoded, not the summands: then there
+     * is no `add`, residuals are what was not measured, and out[n], in host memory, is near the sum
+     * of weight * trial. memory [memory_bytes] is the receiver's for one sum of every round, and
+     * starts as zeros; so does scratch [scratch_bytes], which aggregate may keep tables in. */
+    cog_status (*aggregate)(const cog_quantizer *q, int n_payloads, const void *const *payloads,
+                            const float *weights, void *memory, void *scratch, float *out);
+    size_t (*memory_bytes)(const cog_quantizer *q); /* with aggregate */
     /* How a GPU finds its way in a payload. */
     void (*format)(const cog_quantizer *q, struct cog_kernel_format *out);
 

@@ -140,6 +140,7 @@ static cog_status build_update(cog_server *s) {
  * round is skipped and counted, and nobody's message is accepted. */
 static cog_status decode(cog_server *s) {
     cog_update_clear(&s->update);
+    s->applied = &s->update;
     const cog_status status = cog_code_decode(s->code, &s->arrivals, &s->decoding);
     if (status == COG_ERR_UNDECODABLE) {
         s->report.rounds_skipped++;
@@ -147,7 +148,8 @@ static cog_status decode(cog_server *s) {
     }
     COG_TRY(status);
     COG_TRY(build_update(s));
-    return cog_replica_apply(s->replica, s->round, &s->update);
+    if (s->sums != NULL) COG_TRY(cog_sums_decode(s->sums, &s->update, &s->applied));
+    return cog_replica_apply(s->replica, s->round, s->applied);
 }
 
 /* Messages that arrived but got no weight (a spare replica) count as never sent. */
@@ -173,7 +175,7 @@ cog_status cog_server_round(cog_server *s) {
     COG_TRY(ask_idle_workers(s));
     COG_TRY(wait_for_enough(s));
     COG_TRY(decode(s));
-    COG_TRY(cog_downlink_record(s->downlink, s->round, &s->update));
+    COG_TRY(cog_downlink_record(s->downlink, s->round, s->applied));
     settle(s);
     s->round++;
     s->asked = false;
@@ -279,7 +281,9 @@ cog_status cog_server_open(cog_server *s, const char *channel, int64_t block_len
     for (int w = 0; w < plan->n_workers; w++) s->idle[s->n_idle++] = w;
     for (size_t m = 0; m < messages; m++)
         COG_TRY(cog_channel_open(channel, s->device, block_len, COG_RECEIVER, &s->channel[m]));
-    return COG_OK;
+    const cog_quantizer *summed = cog_channel_summed(s->channel[0]);
+    if (summed == NULL) return COG_OK;
+    return cog_sums_open(summed, plan->n_blocks, plan->n_messages, &s->sums);
 }
 
 void cog_server_close(cog_server *s) {
@@ -291,4 +295,5 @@ void cog_server_close(cog_server *s) {
                      s->order,   s->first,   s->channel_spec, s->decoding.terms};
     for (size_t i = 0; i < sizeof(owned) / sizeof(owned[0]); i++) free(owned[i]);
     cog_update_free(&s->update);
+    cog_sums_close(s->sums);
 }

@@ -6,6 +6,7 @@
 #include "channel.h"
 #include "code.h"
 #include "downlink.h"
+#include "sums.h"
 #include "transport.h"
 
 typedef struct cog_server {
@@ -44,9 +45,11 @@ typedef struct cog_server {
     char hopeless[640]; /* why those who are left cannot end a round; "" when they can */
 
     cog_decoding decoding;
-    int32_t *order; /* [max terms] decoding terms sorted by message */
-    int32_t *first; /* [n_messages + 1] of a message in `order` */
-    cog_update update;
+    int32_t *order;            /* [max terms] decoding terms sorted by message */
+    int32_t *first;            /* [n_messages + 1] of a message in `order` */
+    cog_update update;         /* what the messages of the round are used for */
+    cog_sums *sums;            /* decodes them together; NULL: each by itself */
+    const cog_update *applied; /* the update, or what the sums made of it */
 } cog_server;
 
 /* transport, code, device, replica, downlink, timeout and staleness are set by the caller, and stay

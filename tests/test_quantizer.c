@@ -329,21 +329,22 @@ Test(quantizer, compression_contracts_as_published) {
 Test(quantizer, specs_out_of_range_are_refused_in_words) {
     static const struct {
         const char *spec, *word;
-    } cases[] = {{"topk:ratio=0", "ratio"},
-                 {"topk:ratio=1.5", "ratio"},
-                 {"topk:tile=300", "power of two"},
-                 {"topk:tile=8192", "tile"},
-                 {"topk:kind=best", "chunk|global|threshold"},
-                 {"topk:k=3", "'k'"},
-                 {"sign:group=100", "group"},
-                 {"sign:group=768", "power of two"},
-                 {"sign:scale=row", "tensor|group"},
-                 {"bf16:x=1", "'x'"},
-                 {"qsgd:bits=9", "bits"},
-                 {"qsgd:group=768", "power of two"},
-                 {"qsgd:norm=l1", "max|l2"},
-                 {"zip", "identity, bf16, topk, sign, qsgd, randk, fosgd, wyner-ziv, powersgd"},
-                 {"topk:feedback=1", "feedback"}};
+    } cases[] = {
+        {"topk:ratio=0", "ratio"},
+        {"topk:ratio=1.5", "ratio"},
+        {"topk:tile=300", "power of two"},
+        {"topk:tile=8192", "tile"},
+        {"topk:kind=best", "chunk|global|threshold"},
+        {"topk:k=3", "'k'"},
+        {"sign:group=100", "group"},
+        {"sign:group=768", "power of two"},
+        {"sign:scale=row", "tensor|group"},
+        {"bf16:x=1", "'x'"},
+        {"qsgd:bits=9", "bits"},
+        {"qsgd:group=768", "power of two"},
+        {"qsgd:norm=l1", "max|l2"},
+        {"zip", "identity, bf16, topk, sign, qsgd, randk, fosgd, wyner-ziv, powersgd, cs, qcs"},
+        {"topk:feedback=1", "feedback"}};
     for (size_t c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
         cog_spec spec;
         cog_quantizer q = {.n = -7};
