@@ -88,15 +88,32 @@ static cog_status check_amplification(const cog_engine *e) {
 static cog_status check_optimizer(const cog_engine *e) {
     const cog_optimizer *o = cog_replica_optimizer(e->replica);
     const double momentum = cog_channel_momentum(e->server.channel[0]);
-    COG_CHECK(e->code->ops->role != COG_ROLE_ALLREDUCE || !cog_optimizer_scales_messages(o),
+    const bool is_special = cog_optimizer_scales_messages(o) || cog_optimizer_sends_momentum(o);
+    COG_CHECK(e->code->ops->role != COG_ROLE_ALLREDUCE || !is_special, COG_ERR_ARGUMENT,
+              "optimizer '%s' acts before messages are compressed; an all-reduce, as that of code "
+              "'%s', has no such messages",
+              e->config.optimizer, cog_code_name(e->code));
+    COG_CHECK(!cog_optimizer_sends_momentum(o) || strcmp(e->config.downlink, "delta") == 0,
               COG_ERR_ARGUMENT,
-              "inside=1 takes the rate before messages are compressed; an all-reduce, as that of "
-              "code '%s', has no such messages",
-              cog_code_name(e->code));
+              "optimizer '%s' sends momentum, which workers then have to know: it needs the "
+              "downlink 'delta', not '%s'",
+              e->config.optimizer, e->config.downlink);
     COG_CHECK(momentum == 0 || cog_optimizer_n_state(o) == 0, COG_ERR_ARGUMENT,
               "with momentum=%g in the channel the messages carry momentum already; '%s' would add "
               "its own: use sgd",
               momentum, e->config.optimizer);
+    return COG_OK;
+}
+
+/* What the messages of one round take. Where workers have to know the optimizer's state, relaying
+ * must not be given up for the parameters alone. */
+static cog_status find_round_bytes(const cog_engine *e, const cog_quantizer *q, size_t *out) {
+    const size_t params = (size_t)e->model.n_params * sizeof(float);
+    cog_optimizer *o;
+    COG_TRY(cog_optimizer_open(e->config.optimizer, e->device, 0, &o));
+    *out = (size_t)e->code->wait_for * q->ops->payload_bytes(q);
+    if (cog_optimizer_sends_momentum(o) && *out >= params) *out = params - 1;
+    cog_optimizer_close(o);
     return COG_OK;
 }
 
@@ -129,8 +146,9 @@ static cog_status create_server(cog_engine *e) {
     COG_TRY(set_initial_params(e));
     /* The workers of an all-reduce get parameters only when they are set from outside. */
     const char *downlink = e->code->ops->role == COG_ROLE_ALLREDUCE ? "fp32" : c->downlink;
-    COG_TRY(cog_downlink_open(downlink, e->replica, e->device,
-                              (size_t)e->code->wait_for * q->ops->payload_bytes(q), &e->downlink));
+    size_t round_bytes;
+    COG_TRY(find_round_bytes(e, q, &round_bytes));
+    COG_TRY(cog_downlink_open(downlink, e->replica, e->device, round_bytes, &e->downlink));
     e->server.replica = e->replica;
     e->server.downlink = e->downlink;
     return COG_OK;
@@ -143,10 +161,11 @@ static cog_status agree(cog_engine *e) {
     cog_channel *channel;
     COG_TRY(
         cog_channel_open(e->job.channel, e->device, e->model.block_len, COG_RECEIVER, &channel));
-    const cog_quantizer *q = cog_channel_quantizer(channel);
     const size_t up = cog_channel_max_bytes(channel);
-    const size_t round_bytes = (size_t)e->code->wait_for * q->ops->payload_bytes(q);
+    size_t round_bytes;
+    const cog_status status = find_round_bytes(e, cog_channel_quantizer(channel), &round_bytes);
     cog_channel_close(channel);
+    COG_TRY(status);
     const bool is_reduced = e->code->ops->role == COG_ROLE_ALLREDUCE;
     cog_downlink_mode *usual = &e->job.downlink;
     COG_TRY(cog_downlink_usual(is_reduced ? "fp32" : c->downlink, e->model.n_params, round_bytes,

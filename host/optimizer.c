@@ -11,18 +11,19 @@
 #include "check.h"
 #include "kernels.h"
 
-typedef enum rule { SGD, MOMENTUM, ADAM, N_RULES } rule;
+typedef enum rule { SGD, MOMENTUM, ADAM, ONEBIT_ADAM, N_RULES } rule;
 typedef enum decay { CONSTANT, INVERSE, INVERSE_SQRT, COSINE, STEP } decay;
 
-static const char *const rule_names[] = {"sgd", "momentum", "adam", NULL};
+static const char *const rule_names[] = {"sgd", "momentum", "adam", "onebit-adam", NULL};
 static const char *const decay_names[] = {"constant", "inverse", "inverse-sqrt",
                                           "cosine",   "step",    NULL};
-static const double default_rates[N_RULES] = {0.2, 0.05, 0.001};
+static const double default_rates[N_RULES] = {0.2, 0.05, 0.001, 0.001};
 
 struct cog_optimizer {
     rule rule;
     int decay;
-    bool inside; /* the rate is in the messages */
+    bool inside;    /* the rate is in the messages */
+    int64_t warmup; /* onebit-adam: rounds of plain Adam */
     double rate, scale;
     double beta1, beta2, epsilon;
     int64_t n;
@@ -35,14 +36,17 @@ static cog_status configure(cog_optimizer *o, cog_spec *spec) {
     int found = 0;
     while (rule_names[found] != NULL && strcmp(rule_names[found], spec->name) != 0) found++;
     COG_CHECK(found < N_RULES, COG_ERR_SPEC,
-              "no optimizer is named '%s'; there are: sgd, momentum, adam", spec->name);
+              "no optimizer is named '%s'; there are: sgd, momentum, adam, onebit-adam",
+              spec->name);
     o->rule = (rule)found;
     COG_TRY(cog_spec_real(spec, "rate", default_rates[o->rule], 0, 1e6, &o->rate));
     COG_TRY(cog_spec_choice(spec, "decay", decay_names, &o->decay));
     COG_TRY(cog_spec_real(spec, "scale", 1000, 1e-3, 1e12, &o->scale));
     if (o->rule == SGD) COG_TRY(cog_spec_flag(spec, "inside", false, &o->inside));
     if (o->rule == MOMENTUM) COG_TRY(cog_spec_real(spec, "beta", 0.9, 0, 1, &o->beta1));
-    if (o->rule == ADAM) {
+    if (o->rule == ONEBIT_ADAM)
+        COG_TRY(cog_spec_int(spec, "warmup", 100, 1, INT64_MAX / 2, &o->warmup));
+    if (o->rule >= ADAM) {
         COG_TRY(cog_spec_real(spec, "beta1", 0.9, 0, 0.999999, &o->beta1));
         COG_TRY(cog_spec_real(spec, "beta2", 0.999, 0, 0.999999, &o->beta2));
         COG_TRY(cog_spec_real(spec, "epsilon", 1e-8, 1e-30, 1, &o->epsilon));
@@ -112,18 +116,35 @@ static double rate_at(const cog_optimizer *o, int64_t round) {
     return o->inside ? 1 : scheduled_rate(o, round);
 }
 
+bool cog_optimizer_sends_momentum(const cog_optimizer *o) { return o->rule == ONEBIT_ADAM; }
+
+double cog_optimizer_message_momentum(const cog_optimizer *o, int64_t round) {
+    return o->rule == ONEBIT_ADAM && round >= o->warmup ? o->beta1 : 0;
+}
+
+/* Adam's step with m = g and v as the warm-up left it. */
+static void compressed_stage(const cog_optimizer *o, double rate, cog_kernel_step *out) {
+    out->rate = (float)rate;
+    out->correction = (float)(1 / sqrt(1 - pow(o->beta2, (double)o->warmup)));
+    out->beta1 = out->gain2 = 0;
+    out->beta2 = out->gain1 = 1;
+}
+
 void cog_optimizer_coefficients(const cog_optimizer *o, int64_t round, cog_kernel_step *out) {
-    static const int32_t rules[] = {
-        [SGD] = COG_RULE_SGD, [MOMENTUM] = COG_RULE_MOMENTUM, [ADAM] = COG_RULE_ADAM};
+    static const int32_t rules[] = {[SGD] = COG_RULE_SGD,
+                                    [MOMENTUM] = COG_RULE_MOMENTUM,
+                                    [ADAM] = COG_RULE_ADAM,
+                                    [ONEBIT_ADAM] = COG_RULE_ADAM};
     const double rate = rate_at(o, round), steps = (double)round + 1;
     *out = (cog_kernel_step){.rule = rules[o->rule], .rate = (float)rate, .beta1 = (float)o->beta1};
-    if (o->rule != ADAM) return;
+    if (o->rule < ADAM) return;
     out->rate = (float)(rate / (1 - pow(o->beta1, steps)));
     out->correction = (float)(1 / sqrt(1 - pow(o->beta2, steps)));
     out->gain1 = (float)(1 - o->beta1);
     out->beta2 = (float)o->beta2;
     out->gain2 = (float)(1 - o->beta2);
     out->epsilon = (float)o->epsilon;
+    if (cog_optimizer_message_momentum(o, round) > 0) compressed_stage(o, rate, out);
 }
 
 static void adam(cog_kernel_step s, int64_t count, const float *restrict g, float *restrict m,
@@ -140,7 +161,7 @@ cog_status cog_optimizer_step(cog_optimizer *o, int64_t round, int64_t first, in
     cog_kernel_step s;
     cog_optimizer_coefficients(o, round, &s);
     float *restrict p = params + first;
-    if (o->rule == ADAM) {
+    if (o->rule >= ADAM) {
         adam(s, count, g, o->state + first, o->state + o->n + first, p);
     } else if (o->rule == MOMENTUM) {
         float *restrict m = o->state + first;

@@ -5,6 +5,8 @@
  *       theirs by it, and the step is theta -= g
  *   momentum:rate=0.1,beta=0.9       m = beta m + g;  theta -= rate m
  *   adam:rate=0.001,beta1=,beta2=,epsilon=   Kingma & Ba 2015, with bias correction
+ *   onebit-adam:warmup=100, and the keys of adam   1-bit Adam (Tang et al. 2021): Adam for `warmup`
+ *       rounds; from then on v stays, messages carry momentum, and what is decoded becomes m
  *   each with decay=constant|inverse|inverse-sqrt|cosine|step, scale=S (rounds): the rate at round
  * r is rate, rate/(1+r/S), rate/sqrt(1+r/S), rate (1+cos(pi min(r/S,1)))/2, rate 10^-floor(r/S)
  *
@@ -32,6 +34,11 @@ bool cog_optimizer_is_sparse(const cog_optimizer *optimizer);
 
 /* What workers multiply their messages of `round` by: the rate where it is taken inside, else 1. */
 double cog_optimizer_message_scale(const cog_optimizer *optimizer, int64_t round);
+/* The share b of momentum in the messages of `round`, which are then b m + (1 - b) g; 0 for none.
+ */
+double cog_optimizer_message_momentum(const cog_optimizer *optimizer, int64_t round);
+/* Do messages ever carry momentum? Then workers have to know m. */
+bool cog_optimizer_sends_momentum(const cog_optimizer *optimizer);
 /* Is the rate taken before messages are compressed? */
 bool cog_optimizer_scales_messages(const cog_optimizer *optimizer);
 

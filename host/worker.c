@@ -207,13 +207,36 @@ static cog_status make_message(cog_worker *w, int32_t m) {
                           w->workspace, slices_of(w, m), w->slices, w->message);
 }
 
+/* Momentum is shared out over the parts of the gradient: every part of block b brings m_b /
+ * n_shards, so that whatever decodes to the sum of the parts decodes to m besides. */
+static cog_status add_momentum(cog_worker *w, int32_t message, double share, int *n_terms,
+                               cog_term *terms) {
+    const cog_plan *plan = &w->job->code->plan;
+    const float *m = cog_optimizer_state(cog_replica_optimizer(w->replica));
+    double sum[COG_MAX_TERMS] = {0};
+    for (int32_t t = plan->row[message]; t < plan->row[message + 1]; t++) {
+        const float *block = m + plan->part[t] % plan->n_blocks * w->job->model->block_len;
+        int at = 1;
+        while (at < *n_terms && terms[at].x != block) at++;
+        COG_CHECK(at < COG_MAX_TERMS - 1, COG_ERR_UNSUPPORTED,
+                  "momentum travels in messages of at most %d blocks", COG_MAX_TERMS - 2);
+        if (at == *n_terms) ++*n_terms;
+        sum[at] += cog_code_coef(w->job->code, w->version, t) * share / plan->n_shards;
+        terms[at] = (cog_term){block, (float)sum[at]};
+    }
+    return COG_OK;
+}
+
 static cog_status pack_messages(cog_worker *w) {
     const double scale = cog_optimizer_message_scale(w->schedule, w->version);
-    const cog_term term = {w->message, (float)scale};
+    const double share = cog_optimizer_message_momentum(w->schedule, w->version);
     for (int i = 0; i < w->count; i++) {
+        cog_term terms[COG_MAX_TERMS] = {{w->message, (float)(scale * (1 - share))}};
+        int n_terms = 1;
         COG_TRY(COG_IN_RANGE("gradient", make_message(w, w->first + i)));
+        if (share > 0) COG_TRY(add_momentum(w, w->first + i, share, &n_terms, terms));
         cog_channel_begin_round(w->channel[i], w->version);
-        COG_TRY(cog_channel_pack(w->channel[i], 1, &term, &w->payload[i], &w->bytes[i]));
+        COG_TRY(cog_channel_pack(w->channel[i], n_terms, terms, &w->payload[i], &w->bytes[i]));
     }
     return COG_OK;
 }
