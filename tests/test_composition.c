@@ -30,7 +30,7 @@ static const channel channels[] = {
     {"identity", 0.6}, {"bf16", 0.6}, {"topk:ratio=0.2", 0.3}, {"topk:ratio=0.2,kind=global", 0.3},
     {"topk:ratio=0.2,kind=threshold,values=bf16", 0.3}, {"sign", 0.2}, {"sign:scale=group,group=256", 0.2},
     {"qsgd:bits=4", 0.3}, {"randk:ratio=0.3,amplify=1", 0.2}, {"randk:ratio=0.3", 0.1}, {"fosgd:reach=3", 0.05},
-    {"wyner-ziv", 0.3}, {"powersgd:rank=2", 0.2},
+    {"wyner-ziv", 0.3}, {"powersgd:rank=2", 0.2}, {"cs", 0.1}, {"qcs", 0.1},
 };
 static const char *const predictors[] = {"", "feedback=1", "predict=temporal", "predict=linear",
                                          "predict=difference", "feedback=1,momentum=0.5"};
