@@ -136,6 +136,8 @@ static cog_status create_server(cog_engine *e) {
                              .code = e->code,
                              .device = e->device,
                              .timeout = c->timeout,
+                             .stop = c->stop,
+                             .stop_user = c->stop_user,
                              .staleness = c->staleness};
     COG_TRY(cog_server_open(&e->server, e->job.channel, e->model.block_len));
     const cog_quantizer *q = cog_channel_quantizer(e->server.channel[0]);
@@ -314,7 +316,10 @@ cog_status cog_engine_run(cog_engine *e, int64_t n_rounds, cog_report_fn on_repo
     if (is_worker(e)) return e->transport->ops->serve(e->transport);
     while (e->server.round < n_rounds) {
         const int64_t every = e->config.report_every;
-        COG_TRY(run_until(e, earlier(n_rounds, (e->server.round / every + 1) * every)));
+        const cog_status status =
+            run_until(e, earlier(n_rounds, (e->server.round / every + 1) * every));
+        if (status != COG_OK && e->server.stopped) return COG_OK;
+        COG_TRY(status);
         const cog_report report = cog_engine_report(e);
         if (on_report != NULL && !on_report(&report, user)) return COG_OK;
     }

@@ -99,8 +99,8 @@ static cog_status wait_for_enough(cog_server *s) {
     while (s->hopeless[0] != '\0' || !cog_code_ready(s->code, &s->arrivals)) {
         cog_frame frame;
         COG_TRY(cog_server_check_hope(s));
-        const cog_status status = s->transport->ops->receive(s->transport, s->timeout, &frame);
-        COG_CHECK(status != COG_ERR_TIMEOUT, COG_ERR_TIMEOUT,
+        const cog_status status = cog_server_receive(s, s->timeout, &frame);
+        COG_CHECK(status != COG_ERR_TIMEOUT || s->stopped, COG_ERR_TIMEOUT,
                   "round %lld: %d of %d messages arrived, and nothing more within %g seconds",
                   (long long)s->round, s->arrivals.n_arrived, s->arrivals.n_messages, s->timeout);
         COG_TRY(status);
@@ -228,8 +228,8 @@ cog_status cog_server_reduced_rounds(cog_server *s, int64_t until) {
     COG_TRY(grant(s, until));
     for (int n_left = s->transport->n_workers; n_left > 0;) {
         cog_frame frame;
-        const cog_status status = s->transport->ops->receive(s->transport, patience, &frame);
-        COG_CHECK(status != COG_ERR_TIMEOUT, COG_ERR_TIMEOUT,
+        const cog_status status = cog_server_receive(s, patience, &frame);
+        COG_CHECK(status != COG_ERR_TIMEOUT || s->stopped, COG_ERR_TIMEOUT,
                   "the all-reduce rounds %lld to %lld did not end within %g seconds each",
                   (long long)s->round, (long long)until - 1, s->timeout);
         COG_TRY(status);

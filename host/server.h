@@ -19,7 +19,10 @@ typedef struct cog_server {
     double timeout;        /* seconds */
     int64_t staleness;     /* rounds */
     int64_t round;
-    bool asked; /* the idle workers, for this round */
+    bool asked;               /* the idle workers, for this round */
+    bool (*stop)(void *user); /* may be NULL: a wait ends when it says so */
+    void *stop_user;
+    bool stopped; /* it did */
     cog_report report;
 
     /* what has come since the last update */
@@ -52,8 +55,8 @@ typedef struct cog_server {
     const cog_update *applied; /* the update, or what the sums made of it */
 } cog_server;
 
-/* transport, code, device, replica, downlink, timeout and staleness are set by the caller, and stay
- * its own. */
+/* transport, code, device, replica, downlink, timeout, staleness and stop are set by the caller,
+ * and stay its own. */
 cog_status cog_server_open(cog_server *s, const char *channel, int64_t block_len);
 void cog_server_close(cog_server *s); /* accepts a zeroed or half-open struct */
 
@@ -67,6 +70,11 @@ cog_status cog_server_reduced_rounds(cog_server *s, int64_t until);
 /* The parameters were set from outside: every worker gets all of them, and nothing that was
  * computed at the old ones is used any more. */
 void cog_server_forget(cog_server *s);
+
+/* ---- server_wait.c --------------------------------------------------------------------------- */
+
+/* The transport's receive; ERR_TIMEOUT also, and s->stopped, when the caller wants to stop. */
+cog_status cog_server_receive(cog_server *s, double timeout, cog_frame *out);
 
 /* ---- server_fate.c: workers that vanish and come back ---------------------------------------- */
 

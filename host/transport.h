@@ -110,6 +110,7 @@ struct cog_transport {
     const cog_transport_ops *ops;
     int n_workers;
     int self;            /* the rank this process plays; -1: all of them. Set by open */
+    bool is_virtual;     /* time passes only where receive says so. Set by open */
     bool awaits_joiners; /* a round that lacks lost workers waits for new ones. Set by open */
     size_t max_payload;  /* no frame is larger */
     cog_handle_fn handle;

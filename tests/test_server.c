@@ -86,6 +86,42 @@ Test(server, a_run_that_timed_out_goes_on_where_it_was) {
     remove(path);
 }
 
+typedef struct patience {
+    cog_engine *engine;
+    int questions; /* left */
+} patience;
+
+static bool lose_patience(void *user) {
+    patience *p = user;
+    if (cog_engine_report(p->engine).round == 3) p->questions--;
+    return p->questions <= 0;
+}
+
+/* Two workers die in round 3, and the server would wait for a minute. The run ends well, in that
+ * round, and when it goes on it still waits for them. */
+Test(server, a_wait_ends_when_the_caller_says_so) {
+    static const char *const codes[] = {"lwpd:wait=7", "uncoded"};
+    for (size_t i = 0; i < 2; i++) {
+        patience p = {.questions = 40};
+        cog_engine_config c = small();
+        c.code = codes[i];
+        c.transport = "threads";
+        c.stragglers = "dead:workers=2,at=3";
+        c.report_every = 1;
+        c.stop = lose_patience;
+        c.stop_user = &p;
+        cog_engine *e = p.engine = open_engine(&c);
+        for (int attempt = 0; attempt < 2; attempt++, p.questions = 3) {
+            cr_expect_eq(cog_engine_run(e, 10, NULL, NULL), COG_OK, "%s", cog_last_error());
+            cr_expect_eq(p.questions, 0, "%s: %d questions left", codes[i], p.questions);
+            cr_expect_eq(cog_engine_report(e).round, 3, "%s: round %lld", codes[i],
+                         (long long)cog_engine_report(e).round);
+        }
+        cr_expect(cog_engine_report(e).seconds < 30);
+        cog_engine_destroy(e);
+    }
+}
+
 /* The timeout is about standing still: many slow rounds between two reports are no reason. */
 Test(server, an_all_reduce_that_makes_progress_is_waited_for) {
     cog_engine_config c = small();

@@ -63,6 +63,11 @@ static int64_t step_of(int64_t report_every) {
     return step;
 }
 
+static bool is_interrupted(void *user) {
+    (void)user;
+    return cog_interrupt_signal() != 0;
+}
+
 static cog_engine_config configure(const cog_options *o, const cog_problem *problem) {
     return (cog_engine_config){
         .train = problem->train,
@@ -81,6 +86,7 @@ static cog_engine_config configure(const cog_options *o, const cog_problem *prob
         .timeout = o->timeout,
         .max_amplification = o->max_amplification,
         .seed = (uint64_t)o->seed,
+        .stop = is_interrupted,
     };
 }
 
@@ -192,6 +198,9 @@ static void train(session *s) {
     }
     const cog_report last = cog_engine_report(s->engine);
     if (last.round > cog_experiment_last(s->out)->report.round) look(s, &last);
+    const int signal = cog_interrupt_signal();
+    if (signal != 0 && last.round < s->last_round)
+        end(s, COG_END_INTERRUPTED, COG_EXIT_SIGNAL + signal);
     end(s, COG_END_ROUNDS, 0);
     double unused;
     s->out->train_loss = NAN;

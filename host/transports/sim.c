@@ -61,6 +61,7 @@ static cog_status open_sim(cog_transport *transport, cog_spec *spec) {
     sim *state = calloc(1, sizeof(*state));
     COG_CHECK(state != NULL, COG_ERR_MEMORY, "no memory for the transport 'sim'");
     transport->state = state;
+    transport->is_virtual = true;
     int64_t n_threads;
     COG_TRY(cog_spec_real(spec, "flops", 1e11, 1, 1e18, &state->flops));
     COG_TRY(cog_spec_real(spec, "latency", 5e-5, 0, 1e6, &state->latency));

@@ -54,6 +54,10 @@ typedef struct cog_engine_config {
                                  all-reduce, before a run gives up; virtual with "sim"; default 60 */
     double max_amplification; /* lossy channels over a code above this are refused; default 16 */
     uint64_t seed;            /* of parameters, rows and stragglers; default 1 */
+    /* May be NULL, the default. Asked often while the server waits, on the thread of
+     * cog_engine_run: true ends the wait, and the run. */
+    bool (*stop)(void *user);
+    void *stop_user;
 } cog_engine_config;
 
 /* Where the run stands. Counters run from the start. */
@@ -90,8 +94,8 @@ void cog_engine_destroy(cog_engine *engine); /* accepts NULL */
  * is created, run and destroyed. Of the configuration, transport and n_workers are looked at. */
 cog_status cog_engine_rank(const cog_engine_config *config, int *out);
 
-/* Run until n_rounds rounds have ended in all, or on_report (may be NULL) says stop. May be called
- * again to go on, also after a timeout.
+/* Run until n_rounds rounds have ended in all, or on_report (may be NULL) or config.stop says stop,
+ * the latter also within a round. May be called again to go on, also after a timeout.
  * A worker's process serves until the server's engine is destroyed, and calls no on_report.
  * ERR_TIMEOUT     too few workers answered within `timeout`
  * ERR_TRANSPORT   the server is gone, or so many workers that those who are left determine no

@@ -266,21 +266,32 @@ class Ends(cli.Case):
             self.assertEqual(child.returncode, 130)
             self.assertEqual(self.assert_complete("seconds")["baseline"]["stopped"], "interrupted")
 
-    def test_a_second_signal_ends_at_once_and_leaves_nothing(self):
-        # A round that waits for dead workers hears no signal until it gives up.
+    def begin_round_without_end(self, code):
         child = self.start_cograd("train", *cli.SMALL, *FOREVER, "--out", "out", "--transport",
-                                  "threads", "--code", "lwpd:weight=2,wait=8", "--stragglers",
+                                  "threads", "--code", code, "--stragglers",
                                   "dead:workers=8,at=15", "--timeout", "600")
         self.addCleanup(child.stdout.close)
         self.addCleanup(child.stderr.close)
         while "round 10 " not in child.stdout.readline():
             pass
         time.sleep(0.5)
-        child.send_signal(signal.SIGINT)
-        time.sleep(0.5)
-        self.assertIsNone(child.poll())
-        child.send_signal(signal.SIGINT)
-        self.assertEqual(child.wait(timeout=10), 130)
+        return child
+
+    def test_a_round_that_waits_hears_a_signal(self):
+        for code in "lwpd:weight=2,wait=8", "uncoded":
+            child = self.begin_round_without_end(code)
+            begin = time.monotonic()
+            child.send_signal(signal.SIGINT)
+            self.assertEqual(child.wait(timeout=60), 130, code)
+            self.assertLess(time.monotonic() - begin, 10)
+            self.assertEqual(child.stderr.read(), "")
+            self.assert_complete("interrupted")
+
+    def test_a_second_signal_ends_at_once_and_leaves_nothing(self):
+        child = self.begin_round_without_end("lwpd:weight=2,wait=8")
+        for number in (signal.SIGSTOP, signal.SIGINT, signal.SIGTERM, signal.SIGCONT):
+            child.send_signal(number)  # both arrive before it can react to the first
+        self.assertIn(child.wait(timeout=10), (130, 143))
         self.assertEqual(self.files(), [])
 
     def test_a_closed_output_ends_a_run_in_order(self):
