@@ -117,8 +117,12 @@ struct cog_transport {
     void **worker; /* [n_workers] first argument of handle; worker i has rank i + 1. In a worker's
                       process its own entry is enough, in the server's none is needed */
     /* Headers included; of an all-reduce the payload alone. The server's thread may read them. */
-    int64_t bytes_up;   /* frames the server received, and the reduce half of all-reduces */
-    int64_t bytes_down; /* frames sent to workers, and the gather half of all-reduces */
+    int64_t bytes_up;       /* frames the server received, and the reduce half of all-reduces */
+    int64_t bytes_down;     /* frames sent to workers, and the gather half of all-reduces */
+    int64_t frames_refused; /* dropped: of strangers, damaged, or second copies */
+    /* What a worker that comes from outside is told: the server's to set before start (borrowed,
+     * may be NULL); in such a worker's process, what it was told. */
+    const char *settings;
     void *state;
 };
 

@@ -15,13 +15,15 @@ static pid_t workers[N_WORKERS];
 
 int ranks_self(void) { return self; }
 
+bool ranks_can_reduce(void) { return address[0] == '\0'; }
+
 const char *ranks_spec(const char *keys) {
     static char spec[200];
     if (address[0] == '\0')
         snprintf(spec, sizeof(spec), "mpi%s%s", keys[0] != '\0' ? ":" : "", keys);
     else
-        snprintf(spec, sizeof(spec), "zmq:%s=%s%s%s", self == 0 ? "bind" : "connect", address,
-                 keys[0] != '\0' ? "," : "", keys);
+        snprintf(spec, sizeof(spec), "zmq:%s=%s,silence=10,rank=%d%s%s",
+                 self == 0 ? "bind" : "connect", address, self, keys[0] != '\0' ? "," : "", keys);
     return spec;
 }
 

@@ -19,6 +19,9 @@ int ranks_self(void);
  * come besides. Valid until the next call. */
 const char *ranks_spec(const char *keys);
 
+/* Does the transport under test have an all-reduce? */
+bool ranks_can_reduce(void);
+
 /* Called by main before the tests: finds out who this process is, or starts workers. */
 void ranks_begin(int argc, char **argv);
 #define COG_HARNESS_BEGIN ranks_begin

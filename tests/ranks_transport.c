@@ -230,17 +230,9 @@ static void check_sum(const char *keys, int64_t n, bool bf16, bool exact) {
     rig_close(&r);
 }
 
-static bool has_reduce(void) {
-    cog_transport *t;
-    cr_assert_eq(cog_transport_create(ranks_spec(""), N_WORKERS, &t), COG_OK);
-    const bool has = t->ops->allreduce != NULL;
-    cog_transport_destroy(t);
-    return has;
-}
-
 Test(ranks, sums_are_those_of_a_ring) {
     static const int64_t sizes[] = {0, 1, 2, 3, 1000, 70001};
-    if (!has_reduce()) return;
+    if (!ranks_can_reduce()) return;
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
         check_sum("ring=1", sizes[i], false, true);
         check_sum("", sizes[i], true, true);
@@ -259,7 +251,7 @@ static void hear_of_the_mismatch(rig *r) {
 }
 
 Test(ranks, workers_that_would_sum_different_vectors_all_fail) {
-    if (!has_reduce()) return;
+    if (!ranks_can_reduce()) return;
     float x[4] = {0};
     rig r;
     open_here(&r, "", 100);
@@ -276,7 +268,7 @@ Test(ranks, workers_that_would_sum_different_vectors_all_fail) {
 /* Two have asked for an all-reduce and wait: a stop lets them out, and the next one is
  * whole. */
 Test(ranks, a_stop_ends_an_all_reduce_that_not_all_have_joined) {
-    if (!has_reduce()) return;
+    if (!ranks_can_reduce()) return;
     rig r;
     cog_frame frame;
     float x = 1;

@@ -144,6 +144,11 @@ static void print_build(void) {
            COG_BUILD_SANITIZE[0] != '\0' ? ", sanitizers " : "", COG_BUILD_SANITIZE);
     printf("  %-12s %s\n", "products by", COG_BUILD_GEMM);
     printf("  %-12s %s\n", "jansson", jansson_version_str());
+#ifdef COG_WITH_ZMQ
+    printf("  %-12s built in\n", "ZeroMQ");
+#else
+    printf("  %-12s not built in\n", "ZeroMQ");
+#endif
 #ifdef COG_WITH_MPI
     printf("  %-12s built in\n", "MPI");
 #else

@@ -1,0 +1,93 @@
+/* zmq.c - processes that come and go, over tcp:// and ipc://: ZeroMQ, ROUTER and DEALER.
+ *
+ *   bind=ADDRESS       this process is the server, and listens there
+ *   connect=ADDRESS    this process is a worker of the server there
+ *   token=FILE         both ends hold the same secret; needed to listen beyond this machine. It
+ *                      keeps other jobs and strays out; it is no encryption, and no defence against
+ *                      somebody who reads the wire
+ *   silence=1          seconds without a sign of life after which a peer is gone
+ *   patience=60        seconds the server waits for its workers at the start, and a worker for its
+ *                      server
+ *   rejoin=0           1: a round that lacks workers who are gone waits for new ones
+ *   rank=0             of a worker: the rank it would like; 0: any
+ *
+ *     worker                              server
+ *       HELLO, again and again  ------->    a rank that is free
+ *       builds what it needs    <-------    WELCOME: rank, settings of the job
+ *       HERE                    ------->    counted as there; a JOIN once the run has begun
+ *       frames                  <------>    frames
+ *       BYE                     <------>    STOP
+ *
+ * Signs of life are exchanged by ZeroMQ's own threads, so a worker that computes is alive, and one
+ * that is frozen is not. A connection that ends is a worker that is gone: LOST, after the frames it
+ * had sent. It may come back as a new one. Frames of unknown connections, damaged ones and second
+ * copies are dropped and counted. Each end has a file: zmq_server.c, zmq_worker.c. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "../check.h"
+#include "../frame.h"
+#include "zmq_ends.h"
+
+#define DEFAULT_ADDRESS "tcp://127.0.0.1:5600"
+
+static cog_status read_token(const char *path, uint64_t *key) {
+    char token[1024];
+    FILE *file = fopen(path, "r");
+    COG_CHECK(file != NULL, COG_ERR_IO, "cannot read the token '%s': %s", path, strerror(errno));
+    size_t n = fread(token, 1, sizeof(token) - 1, file);
+    fclose(file);
+    while (n > 0 && strchr(" \t\r\n", token[n - 1]) != NULL) n--;
+    token[n] = '\0';
+    COG_CHECK(n >= 8 && strlen(token) == n, COG_ERR_FORMAT,
+              "the token '%s' must be a text of 8 to 1023 characters", path);
+    *key = cog_frame_key(token);
+    return COG_OK;
+}
+
+static bool stays_here(const char *address) {
+    static const char *const local[] = {"ipc://", "inproc://", "tcp://127.",
+                                        "tcp://localhost:", "tcp://[::1]:"};
+    for (size_t i = 0; i < sizeof(local) / sizeof(local[0]); i++)
+        if (strncmp(address, local[i], strlen(local[i])) == 0) return true;
+    return false;
+}
+
+static cog_status read_keys(cog_spec *spec, cog_zmq_keys *keys, bool *is_worker) {
+    const char *bind, *connect, *token;
+    int64_t rank;
+    COG_TRY(cog_spec_text(spec, "bind", DEFAULT_ADDRESS, &bind));
+    COG_TRY(cog_spec_text(spec, "connect", "none", &connect));
+    COG_TRY(cog_spec_text(spec, "token", "none", &token));
+    COG_TRY(cog_spec_real(spec, "silence", 1, 0.05, 3600, &keys->silence));
+    COG_TRY(cog_spec_real(spec, "patience", 60, 0, 1e6, &keys->patience));
+    COG_TRY(cog_spec_flag(spec, "rejoin", false, &keys->rejoin));
+    COG_TRY(cog_spec_int(spec, "rank", 0, 0, 1000000, &rank));
+    keys->rank = (int)rank;
+    *is_worker = strcmp(connect, "none") != 0;
+    snprintf(keys->address, sizeof(keys->address), "%s", *is_worker ? connect : bind);
+    if (strcmp(token, "none") != 0) return read_token(token, &keys->key);
+    COG_CHECK(*is_worker || stays_here(bind), COG_ERR_ARGUMENT,
+              "to listen at '%s', beyond this machine, needs a token: token=FILE", bind);
+    return COG_OK;
+}
+
+static cog_status open_zmq(cog_transport *transport, cog_spec *spec) {
+    cog_zmq_keys keys = {.key = 0};
+    bool is_worker;
+    COG_TRY(read_keys(spec, &keys, &is_worker));
+    COG_TRY(cog_spec_finish(spec)); /* before anybody is called: a typo is found here */
+    transport->ops = is_worker ? &cog_zmq_worker : &cog_zmq_server;
+    return (is_worker ? cog_zmq_worker_open : cog_zmq_server_open)(transport, &keys);
+}
+
+static void close_nothing(cog_transport *transport) { (void)transport; }
+
+/* Only until open has found out which end this is. */
+const cog_transport_ops cog_transport_zmq = {
+    .name = "zmq",
+    .summary = "one process a rank, which may come and go, over tcp:// or ipc://",
+    .open = open_zmq,
+    .close = close_nothing,
+};
