@@ -201,7 +201,13 @@ cog_status cog_engine_rank(const cog_engine_config *config, int *out) {
     return COG_OK;
 }
 
-static cog_status check_transport(const cog_engine *e) {
+static cog_status open_transport(cog_engine *e) {
+    const cog_engine_config *c = &e->config;
+    e->transport = (cog_transport *)c->link;
+    if (c->link == NULL) COG_TRY(cog_transport_create(c->transport, c->n_workers, &e->transport));
+    if (!is_worker(e)) e->transport->settings = c->settings;
+    COG_CHECK(e->transport->n_workers == c->n_workers, COG_ERR_ARGUMENT,
+              "the server has %d workers, not %d", e->transport->n_workers, c->n_workers);
     COG_CHECK(e->code->ops->role != COG_ROLE_ALLREDUCE || e->transport->ops->allreduce != NULL,
               COG_ERR_ARGUMENT,
               "code '%s' is an all-reduce among the workers, which transport '%s' does not have",
@@ -229,8 +235,7 @@ static cog_status create_all(cog_engine *e) {
     COG_TRY(cog_code_create(c->code, c->n_workers, &e->code));
     COG_TRY(open_model(e));
     COG_TRY(cog_stragglers_open(c->stragglers, c->n_workers, c->seed, &e->stragglers));
-    COG_TRY(cog_transport_create(c->transport, c->n_workers, &e->transport));
-    COG_TRY(check_transport(e));
+    COG_TRY(open_transport(e));
     COG_TRY(cog_device_open(c->device, &e->device));
     e->job = (cog_job){.train = c->train,
                        .model = &e->model,
@@ -264,7 +269,10 @@ cog_status cog_engine_create(const cog_engine_config *config, cog_engine **out) 
 
 void cog_engine_destroy(cog_engine *e) {
     if (e == NULL) return;
-    cog_transport_destroy(e->transport);
+    if (e->config.link != NULL)
+        e->transport->ops->stop(e->transport);
+    else
+        cog_transport_destroy(e->transport);
     for (int i = 0; e->worker != NULL && i < e->config.n_workers; i++)
         cog_worker_destroy(e->worker[i]);
     free(e->worker);
@@ -288,6 +296,7 @@ cog_report cog_engine_report(const cog_engine *e) {
     report.round = e->server.round;
     report.bytes_up = e->transport->bytes_up;
     report.bytes_down = e->transport->bytes_down;
+    report.frames_refused = e->transport->frames_refused;
     if (!e->started) return report;
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);

@@ -234,7 +234,9 @@ int cog_experiment_run(const cog_options *options, const char *about, const cog_
                  .target =
                      asked || !cog_options_limited(options) ? options->target_accuracy : INFINITY};
     out->has_target = out->has_classes && isfinite(s.target);
-    const cog_engine_config config = configure(options, problem);
+    cog_engine_config config = configure(options, problem);
+    config.settings = cog_settings_make(options);
+    if (config.settings == NULL) return COG_EXIT_USAGE;
     cog_status status = cog_engine_create(&config, &s.engine);
     if (status == COG_OK) status = count_rounds(options, problem, &s.last_round);
     if (status == COG_OK)
@@ -268,6 +270,17 @@ int cog_experiment_serve(const cog_options *options, const cog_problem *problem)
     if (status == COG_OK) exit_status = exit_status_of(cog_engine_run(engine, 0, NULL, NULL));
     cog_engine_destroy(engine);
     return exit_status;
+}
+
+cog_status cog_experiment_work(const cog_options *options, const cog_problem *problem,
+                               cog_link *link) {
+    cog_engine_config config = configure(options, problem);
+    config.link = link;
+    cog_engine *engine = NULL;
+    cog_status status = cog_engine_create(&config, &engine);
+    if (status == COG_OK) status = cog_engine_run(engine, 0, NULL, NULL);
+    cog_engine_destroy(engine);
+    return status;
 }
 
 void cog_experiment_free(cog_experiment *experiment) {

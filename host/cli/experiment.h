@@ -56,6 +56,10 @@ int cog_experiment_rank(const cog_options *options);
  * server says as well. Returns an exit status. */
 int cog_experiment_serve(const cog_options *options, const cog_problem *problem);
 
+/* The same for a worker that came from outside; says nothing itself. */
+cog_status cog_experiment_work(const cog_options *options, const cog_problem *problem,
+                               cog_link *link);
+
 void cog_experiment_free(cog_experiment *experiment); /* accepts a zeroed struct */
 
 const cog_point *cog_experiment_last(const cog_experiment *experiment);

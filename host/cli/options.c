@@ -73,6 +73,9 @@ void cog_options_default(cog_options *out) {
         .seconds = INFINITY,
         .report_every = config.report_every,
         .baseline = "none",
+        .jobs = 1,
+        .patience = 60,
+        .silence = 1,
     };
 }
 
@@ -209,13 +212,31 @@ static int complain_of_arguments(int place, int argc, char **argv) {
     return cog_complain(COG_EXIT_USAGE, "the arguments make no sense; see --help");
 }
 
+bool cog_option_format(const cog_options *options, int i, char *out, size_t size) {
+    const void *field = (const char *)options + rows[i].offset;
+    const double *real = field;
+    switch (rows[i].kind) {
+    case KIND_TEXT:
+        snprintf(out, size, "%s", *(char *const *)field ? *(char *const *)field : "");
+        break;
+    case KIND_INT: snprintf(out, size, "%lld", (long long)*(const int64_t *)field); break;
+    case KIND_REAL: snprintf(out, size, isfinite(*real) ? "%.17g" : "", *real); break;
+    }
+    return out[0] != '\0';
+}
+
+const char *cog_option_name(int i, int place) {
+    return rows[i].places & place ? rows[i].name : NULL;
+}
+
 /* "meaning (default 8)": the default is read from the options, so it cannot differ from them. */
 static void describe(const row *r, const cog_options *defaults, char *out, size_t size) {
     const void *field = (const char *)defaults + r->offset;
     char value[128] = "";
     if (r->kind == KIND_TEXT && *(const char *const *)field != NULL)
         snprintf(value, sizeof(value), "%s", *(const char *const *)field);
-    if (r->kind == KIND_INT) snprintf(value, sizeof(value), "%lld", *(const long long *)field);
+    if (r->kind == KIND_INT)
+        snprintf(value, sizeof(value), "%lld", (long long)*(const int64_t *)field);
     if (r->kind == KIND_REAL && isfinite(*(const double *)field))
         snprintf(value, sizeof(value), "%g", *(const double *)field);
     if (value[0] != '\0')
@@ -250,6 +271,23 @@ static const char compare_doc[] =
     "    --scheme \"name=projective code=lwpd:weight=2,wait=6\"\n\n"
     "Exit status: 0, 1 when a run failed, 2 for a usage error, 130 after an interrupt.";
 
+static const char worker_doc[] =
+    "Compute for a server that runs `cograd train --transport zmq:bind=ADDRESS`. The server says "
+    "what; "
+    "the data are opened here."
+    "\v"
+    "Examples:\n"
+    "  cograd train --transport zmq:bind=tcp://127.0.0.1:5600 --workers 8 &\n"
+    "  cograd worker --connect tcp://127.0.0.1:5600\n\n"
+    "A worker that loses its server looks for it again, and starts anew.\n"
+    "Exit status: 0 when the server ended the run, 1 when there is no server or the worker failed, "
+    "2 "
+    "for a usage error.";
+
+static const char *doc_of(int place) {
+    return place == COG_FOR_TRAIN ? train_doc : place == COG_FOR_WORKER ? worker_doc : compare_doc;
+}
+
 enum { N_GROUPS = sizeof(group_titles) / sizeof(group_titles[0]), DOC_SIZE = 320 };
 
 /* Option table of argp: a title and then the rows of each group. */
@@ -257,6 +295,7 @@ static void list_options(int place, const cog_options *defaults, char (*docs)[DO
                          struct argp_option *out) {
     int n = 0;
     for (int group = 1; group < N_GROUPS; group++) {
+        const int title = n;
         out[n++] = (struct argp_option){.doc = group_titles[group], .group = group};
         for (int i = 0; i < COG_N_OPTIONS; i++) {
             if ((int)rows[i].group != group || !(rows[i].places & place)) continue;
@@ -267,6 +306,7 @@ static void list_options(int place, const cog_options *defaults, char (*docs)[DO
                                             .doc = docs[i],
                                             .group = group};
         }
+        if (n == title + 1) n = title; /* nothing under it */
     }
     out[n++] =
         (struct argp_option){.name = "help", .key = HELP_KEY, .doc = "show this text", .group = -1};
@@ -277,10 +317,11 @@ int cog_options_parse(int place, int argc, char **argv, cog_options *out) {
     cog_options_default(out);
     char docs[COG_N_OPTIONS][DOC_SIZE];
     struct argp_option table[COG_N_OPTIONS + N_GROUPS + 2];
-    list_options(place, out, docs, table);
-    const struct argp argp = {.options = table,
-                              .parser = parse_one,
-                              .doc = place == COG_FOR_TRAIN ? train_doc : compare_doc};
+    cog_options shown;
+    cog_options_default(&shown);
+    if (place == COG_FOR_WORKER) shown.data = shown.device = NULL; /* the server's */
+    list_options(place, &shown, docs, table);
+    const struct argp argp = {.options = table, .parser = parse_one, .doc = doc_of(place)};
     parse p = {.options = out, .place = place};
     const error_t error = argp_parse(&argp, argc, argv, ARGP_NO_ERRS | ARGP_NO_HELP, NULL, &p);
     if (p.status != 0) return p.status;

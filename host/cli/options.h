@@ -7,6 +7,7 @@
 #define COG_CLI_OPTIONS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* Where an option may stand. */
@@ -15,9 +16,12 @@ enum {
     COG_FOR_COMPARE = 2,
     COG_FOR_SCHEME = 4, /* inside --scheme: what differs between schemes on one problem */
     COG_FOR_FILE = 8,   /* in a configuration file */
+    COG_FOR_WORKER = 16,
+    COG_FOR_SETTINGS = 32, /* what a server tells its workers: who computes must know it */
 };
 #define COG_FOR_RUNS    (COG_FOR_TRAIN | COG_FOR_COMPARE | COG_FOR_FILE)
 #define COG_FOR_SCHEMES (COG_FOR_RUNS | COG_FOR_SCHEME)
+#define COG_FOR_RANKS   (COG_FOR_SCHEMES | COG_FOR_SETTINGS)
 
 typedef enum cog_option_group {
     COG_GROUP_PROBLEM = 1,
@@ -31,36 +35,48 @@ typedef enum cog_option_group {
  * INT and REAL(field, long name, value, group, places, least, most, meaning) */
 /* clang-format off */
 #define COG_OPTION_MAP(TEXT, INT, REAL)                                                            \
-    TEXT(data, "data", "SPEC", COG_GROUP_PROBLEM, COG_FOR_RUNS,                                    \
+    TEXT(data, "data", "SPEC", COG_GROUP_PROBLEM, COG_FOR_RUNS | COG_FOR_SETTINGS | COG_FOR_WORKER,                                    \
          "mnist, a folder with the four IDX files of MNIST, libsvm:FILE, or synthetic:rows=N,...") \
-    TEXT(model, "model", "SPEC", COG_GROUP_PROBLEM, COG_FOR_RUNS,                                  \
+    TEXT(model, "model", "SPEC", COG_GROUP_PROBLEM, COG_FOR_RUNS | COG_FOR_SETTINGS,                                  \
          "mlp:hidden=512x256, softmax, squared or logistic")                                       \
-    INT(batch, "batch", "ROWS", COG_GROUP_PROBLEM, COG_FOR_SCHEMES, 0, INT64_MAX,                  \
+    INT(batch, "batch", "ROWS", COG_GROUP_PROBLEM, COG_FOR_RANKS, 0, INT64_MAX,                  \
         "rows drawn from each shard in a round, 0 is all of them")                                 \
-    INT(seed, "seed", "N", COG_GROUP_PROBLEM, COG_FOR_SCHEMES, 0, INT64_MAX,                       \
+    INT(seed, "seed", "N", COG_GROUP_PROBLEM, COG_FOR_RANKS, 0, INT64_MAX,                       \
         "everything random follows from it")                                                       \
-    TEXT(code, "code", "SPEC", COG_GROUP_SCHEME, COG_FOR_SCHEMES,                                  \
+    TEXT(code, "code", "SPEC", COG_GROUP_SCHEME, COG_FOR_RANKS,                                  \
          "who computes what, and when to stop waiting")                                            \
-    TEXT(channel, "channel", "SPEC", COG_GROUP_SCHEME, COG_FOR_SCHEMES,                            \
+    TEXT(channel, "channel", "SPEC", COG_GROUP_SCHEME, COG_FOR_RANKS,                            \
          "how a message to the server is compressed")                                              \
-    TEXT(downlink, "downlink", "SPEC", COG_GROUP_SCHEME, COG_FOR_SCHEMES,                          \
+    TEXT(downlink, "downlink", "SPEC", COG_GROUP_SCHEME, COG_FOR_RANKS,                          \
          "how parameters return to the workers: delta, fp32 or bf16")                              \
-    TEXT(optimizer, "optimizer", "SPEC", COG_GROUP_SCHEME, COG_FOR_SCHEMES,                        \
+    TEXT(optimizer, "optimizer", "SPEC", COG_GROUP_SCHEME, COG_FOR_RANKS,                        \
          "sgd, momentum or adam, with rate=R")                                                     \
     INT(staleness, "staleness", "ROUNDS", COG_GROUP_SCHEME, COG_FOR_SCHEMES, 0, INT64_MAX,         \
         "older messages are dropped")                                                              \
     REAL(max_amplification, "max-amplification", "X", COG_GROUP_SCHEME, COG_FOR_SCHEMES, 0, 1e300, \
          "refuse a lossy channel over a code that amplifies errors more than this")                \
-    INT(workers, "workers", "N", COG_GROUP_CLUSTER, COG_FOR_SCHEMES, 1, 65536,                     \
+    INT(workers, "workers", "N", COG_GROUP_CLUSTER, COG_FOR_RANKS, 1, 65536,                     \
         "number of workers")                                                                       \
     TEXT(transport, "transport", "SPEC", COG_GROUP_CLUSTER, COG_FOR_SCHEMES,                       \
-         "sim runs in virtual time, threads in real time, mpi in processes of mpirun")                                         \
-    TEXT(device, "device", "SPEC", COG_GROUP_CLUSTER, COG_FOR_SCHEMES,                             \
+         "sim runs in virtual time, threads in real time, mpi in processes of mpirun, zmq in processes that come and go")                                         \
+    TEXT(device, "device", "SPEC", COG_GROUP_CLUSTER, COG_FOR_RANKS | COG_FOR_WORKER,                             \
          "where vectors live and arithmetic runs")                                                 \
-    TEXT(stragglers, "stragglers", "SPEC", COG_GROUP_CLUSTER, COG_FOR_SCHEMES,                     \
+    TEXT(stragglers, "stragglers", "SPEC", COG_GROUP_CLUSTER, COG_FOR_RANKS,                     \
          "slowness to inject, such as exp:mean=0.01 or slow:workers=2,factor=8")                   \
     REAL(timeout, "timeout", "S", COG_GROUP_CLUSTER, COG_FOR_SCHEMES, 0, 1e9,                      \
          "give up after so many seconds without progress")                                         \
+    TEXT(connect, "connect", "ADDRESS", COG_GROUP_CLUSTER, COG_FOR_WORKER,                         \
+         "where the server listens, such as tcp://host:5600 or ipc:///tmp/job")                    \
+    TEXT(token, "token", "FILE", COG_GROUP_CLUSTER, COG_FOR_WORKER,                                \
+         "the secret that the server holds too")                                                   \
+    INT(rank, "rank", "N", COG_GROUP_CLUSTER, COG_FOR_WORKER, 0, 65536,                            \
+        "the rank to ask for, from 1; 0 is any that is free")                                      \
+    INT(jobs, "jobs", "N", COG_GROUP_CLUSTER, COG_FOR_WORKER, 0, INT64_MAX,                        \
+        "runs to serve, one after the other; 0 is without end")                                    \
+    REAL(patience, "patience", "S", COG_GROUP_CLUSTER, COG_FOR_WORKER, 0, 1e6,                     \
+         "end when there is no server for so many seconds")                                        \
+    REAL(silence, "silence", "S", COG_GROUP_CLUSTER, COG_FOR_WORKER, 0.05, 3600,                   \
+         "a server without a sign of life for so long is gone")                                    \
     REAL(target_accuracy, "target-accuracy", "A", COG_GROUP_STOP, COG_FOR_RUNS, 0, 1,              \
          "at this share of correct test rows")                                                     \
     INT(rounds, "rounds", "N", COG_GROUP_STOP, COG_FOR_RUNS, 1, INT64_MAX,                         \
@@ -118,7 +134,18 @@ void cog_options_default(cog_options *out);
 int cog_options_set(cog_options *options, int place, cog_origin origin, const char *where,
                     const char *name, const char *value);
 
-/* Parse a command line for `place` (COG_FOR_TRAIN or COG_FOR_COMPARE), then its --config file.
+/* The value of option i as text that sets it again; false when it has none. */
+bool cog_option_format(const cog_options *options, int i, char *out, size_t size);
+/* The name of option i if it may stand in `place`, else NULL. */
+const char *cog_option_name(int i, int place);
+
+/* settings.c: what a server's options tell a worker, one `name = value` a line. NULL after a
+ * complaint. */
+const char *cog_settings_make(const cog_options *options);
+/* Options from such a text; those that flags have set stay. Returns an exit status. */
+int cog_settings_read(const char *settings, cog_options *options);
+
+/* Parse a command line for `place` (COG_FOR_TRAIN, _COMPARE or _WORKER), then its --config file.
  * --help prints and exits. Returns an exit status. */
 int cog_options_parse(int place, int argc, char **argv, cog_options *out);
 

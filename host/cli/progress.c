@@ -62,4 +62,7 @@ void cog_progress_end(const cog_experiment *e) {
     if (last->rounds_skipped > 0)
         printf(", %lld of them without an update", (long long)last->rounds_skipped);
     puts(".");
+    if (last->frames_refused > 0)
+        printf("%lld frames were not of this run, damaged or second copies, and were dropped.\n",
+               (long long)last->frames_refused);
 }

@@ -29,15 +29,15 @@ static json_t *scheme_options(const cog_options *o) {
 static json_t *results(const cog_experiment *e) {
     const cog_point *last = cog_experiment_last(e);
     const cog_report *r = &last->report;
-    return json_pack("{s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I}", "stopped",
-                     cog_ending_name(e->ending), "rounds", (json_int_t)r->round, "rounds_skipped",
-                     (json_int_t)r->rounds_skipped, "train_loss", number(e->train_loss),
-                     "test_loss", number(last->test_loss), "test_accuracy", accuracy(e, last),
-                     "seconds", number(r->seconds), "virtual_seconds", number(r->virtual_seconds),
-                     "bytes_up", (json_int_t)r->bytes_up, "bytes_down", (json_int_t)r->bytes_down,
-                     "messages_used", (json_int_t)r->messages_used, "messages_late",
-                     (json_int_t)r->messages_late, "messages_dropped",
-                     (json_int_t)r->messages_dropped);
+    return json_pack(
+        "{s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I}", "stopped",
+        cog_ending_name(e->ending), "rounds", (json_int_t)r->round, "rounds_skipped",
+        (json_int_t)r->rounds_skipped, "train_loss", number(e->train_loss), "test_loss",
+        number(last->test_loss), "test_accuracy", accuracy(e, last), "seconds", number(r->seconds),
+        "virtual_seconds", number(r->virtual_seconds), "bytes_up", (json_int_t)r->bytes_up,
+        "bytes_down", (json_int_t)r->bytes_down, "messages_used", (json_int_t)r->messages_used,
+        "messages_late", (json_int_t)r->messages_late, "messages_dropped",
+        (json_int_t)r->messages_dropped, "frames_refused", (json_int_t)r->frames_refused);
 }
 
 json_t *cog_record_make(const cog_experiment *e) {

@@ -8,7 +8,6 @@
 #include "../check.h"
 #include "../frame.h"
 #include "../mailbox.h"
-#include "cograd/cograd.h"
 #include "zmq_ends.h"
 
 enum { STOP_SECONDS = 3 }; /* a worker inside a handler is not waited for any longer */
@@ -98,9 +97,9 @@ static cog_status greet(cog_transport *transport, const cog_zmq_id *from, int fd
     server *s = transport->state;
     const cog_frame_header *h = &hello->frame.header;
     if (s->closing) return COG_OK;
-    const bool same = h->bytes == strlen(COG_VERSION) &&
-                      memcmp(hello->room, COG_VERSION, strlen(COG_VERSION)) == 0;
-    if (!same) return refuse(s, from, false, "the server is cograd " COG_VERSION);
+    const bool same = h->bytes == strlen(COG_PROJECT_VERSION) &&
+                      memcmp(hello->room, COG_PROJECT_VERSION, strlen(COG_PROJECT_VERSION)) == 0;
+    if (!same) return refuse(s, from, false, "the server is cograd " COG_PROJECT_VERSION);
     peer *p = find(s, from);
     if (p == NULL) p = choose(s, h->message);
     if (p == NULL) {

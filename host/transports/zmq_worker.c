@@ -7,7 +7,6 @@
 #include "../check.h"
 #include "../frame.h"
 #include "../mailbox.h"
-#include "cograd/cograd.h"
 #include "zmq_ends.h"
 
 static const double hello_seconds = 0.3; /* between two, until the server answers */
@@ -89,7 +88,7 @@ static cog_status greet(cog_transport *transport, int wanted) {
     const double deadline = cog_clock_seconds() + w->keys.patience;
     cog_set_error(COG_ERR_TIMEOUT, "there is no server at '%s'", w->keys.address);
     for (bool done = false; !done;) {
-        COG_TRY(tell(w, 0, COG_ZMQ_HELLO, wanted, COG_VERSION));
+        COG_TRY(tell(w, 0, COG_ZMQ_HELLO, wanted, COG_PROJECT_VERSION));
         COG_TRY(
             read_answers(transport, fmin(deadline, cog_clock_seconds() + hello_seconds), &done));
         COG_CHECK(done || cog_clock_seconds() < deadline, COG_ERR_TIMEOUT,

@@ -31,6 +31,7 @@ extern "C" {
 #endif
 
 typedef struct cog_engine cog_engine;
+typedef struct cog_link cog_link;
 
 typedef struct cog_engine_config {
     const cog_dataset *train; /* must outlive the engine */
@@ -58,6 +59,11 @@ typedef struct cog_engine_config {
      * cog_engine_run: true ends the wait, and the run. */
     bool (*stop)(void *user);
     void *stop_user;
+    /* Processes that come from outside, transport "zmq". A server's: what they are told, any text;
+     * NULL is nothing. A worker's: the link through which it was told, in place of `transport`; it
+     * must outlive the engine. */
+    const char *settings;
+    cog_link *link;
 } cog_engine_config;
 
 /* Where the run stands. Counters run from the start. */
@@ -71,6 +77,7 @@ typedef struct cog_report {
     int64_t messages_late;    /* of them, answers to an older round */
     int64_t messages_dropped; /* arrived but not used */
     int64_t rounds_skipped;   /* rounds in which the answers did not determine an update */
+    int64_t frames_refused;   /* dropped: of strangers, damaged, or second copies */
 } cog_report;
 
 /* Called within cog_engine_run, on its thread, every report_every rounds and after the last; return
@@ -79,6 +86,16 @@ typedef bool (*cog_report_fn)(const cog_report *report, void *user);
 
 /* Everything set but `train`. */
 cog_engine_config cog_engine_config_default(void);
+
+/* Call the server named by a transport's spec ("zmq:connect=tcp://host:5600") and be told what the
+ * job is. Build an engine with n_workers and whatever the settings say, and run it: it serves.
+ * ERR_TIMEOUT     nobody answered in time
+ * ERR_TRANSPORT   the server let nobody in */
+cog_status cog_link_open(const char *transport, cog_link **out);
+void cog_link_close(cog_link *link);                 /* accepts NULL */
+const char *cog_link_settings(const cog_link *link); /* lives as long as the link */
+int32_t cog_link_n_workers(const cog_link *link);
+int32_t cog_link_worker(const cog_link *link); /* which of them this one is, from 0 */
 
 /* Build the code, the model, the server and the workers. `config` and its strings are not kept,
  * `train` is.

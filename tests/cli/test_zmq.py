@@ -1,0 +1,235 @@
+#!/usr/bin/env python3
+"""test_zmq.py PROGRAM SOURCE_DIR - servers and workers that come and go: `cograd train` over ZeroMQ and
+`cograd worker`, with kills, freezes and strangers."""
+import json
+import signal
+import socket
+import struct
+import subprocess
+import time
+
+import cli
+
+# Rounds of some 20 ms each, so that there is time to do something to a run.
+SLOW = ("--data", "synthetic:rows=400,features=10,classes=3", "--model", "softmax", "--batch", "8",
+        "--channel", "topk:ratio=0.1,feedback=1", "--stragglers", "exp:mean=0.01", "--report-every", "10")
+
+
+class Zmtp:
+    """A stranger that speaks the protocol of ZeroMQ, as a DEALER (ZMTP 3.0, mechanism NULL)."""
+
+    def __init__(self, port):
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self.socket.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32))
+        self.read(64)
+        self.send(b"\x05READY\x0bSocket-Type" + struct.pack(">I", 6) + b"DEALER", command=True)
+        self.receive()
+
+    def read(self, count):
+        data = b""
+        while len(data) < count:
+            got = self.socket.recv(count - len(data))
+            if not got:
+                raise ConnectionError("closed")
+            data += got
+        return data
+
+    def send(self, data, more=False, command=False):
+        flags = (1 if more else 0) | (4 if command else 0)
+        if len(data) < 256:
+            self.socket.sendall(bytes([flags, len(data)]) + data)
+        else:
+            self.socket.sendall(bytes([flags | 2]) + struct.pack(">Q", len(data)) + data)
+
+    def receive(self):
+        flags, = self.read(1)
+        size, = struct.unpack(">Q", self.read(8)) if flags & 2 else self.read(1)
+        return self.read(size)
+
+
+class Zmq(cli.Case):
+    def setUp(self):
+        super().setUp()
+        self.processes = []
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.address = f"tcp://127.0.0.1:{self.port}"
+
+    def tearDown(self):
+        for process in self.processes:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+
+    def start(self, *arguments):
+        self.processes.append(self.start_cograd(*arguments))
+        return self.processes[-1]
+
+    def server(self, *arguments, keys="silence=10"):
+        return self.start("train", *SLOW, "--transport", f"zmq:bind={self.address},{keys}",
+                          "--json", "record.json", *arguments)
+
+    def worker(self, *arguments):
+        return self.start("worker", "--connect", self.address, "--silence", "5", "--patience", "20",
+                          *arguments)
+
+    def finish(self, process, status=0, timeout=60):
+        out, err = process.communicate(timeout=timeout)
+        self.assertEqual(process.returncode, status, out + err)
+        return out, err
+
+    def record(self):
+        return json.loads((self.folder / "record.json").read_text())
+
+    def wait_for_round(self, server, least):
+        """Reads the server's progress until it has made so many rounds."""
+        for line in server.stdout:
+            words = line.split()
+            if "round" in words and int(words[words.index("round") + 1]) >= least:
+                return
+        self.fail(f"the server ended before round {least}: {server.stderr.read()}")
+
+    def test_a_run_without_faults_is_the_run_of_sim(self):
+        options = ("--code", "lwpd:weight=2,wait=8", "--rounds", "30")
+        server = self.server(*options)
+        workers = [self.worker() for _ in range(8)]
+        self.finish(server)
+        for worker in workers:
+            self.assertEqual(self.finish(worker), ("", ""))
+        over = self.record()
+        self.run_cograd("train", *SLOW, *options, "--json", "record.json")
+        sim = self.record()
+        for key in over:
+            if key not in ("seconds", "virtual_seconds", "transport"):
+                self.assertEqual(over[key], sim[key], key)
+
+    def check_kills(self, number, n_killed):
+        server = self.server("--code", "lwpd:weight=2,wait=6", "--rounds", "80", keys="silence=2")
+        workers = [self.worker() for _ in range(8)]
+        self.wait_for_round(server, 10)
+        for worker in workers[:n_killed]:
+            worker.send_signal(number)
+        self.finish(server)
+        self.assertEqual(self.record()["rounds"], 80)
+        self.assertEqual(self.record()["rounds_skipped"], 0)
+        self.assertEqual(self.record()["stopped"], "rounds")
+        for worker in workers[n_killed:]:
+            self.finish(worker)
+        return workers[:n_killed]
+
+    def test_one_killed_worker_of_eight(self):
+        self.check_kills(signal.SIGKILL, 1)
+
+    def test_three_killed_workers_of_eight(self):
+        self.check_kills(signal.SIGKILL, 3)
+
+    def test_a_frozen_worker(self):
+        """It is given up; thawed, it finds that the run is over."""
+        frozen, = self.check_kills(signal.SIGSTOP, 1)
+        frozen.send_signal(signal.SIGCONT)
+        frozen.kill()
+
+    def test_a_code_that_needs_everybody_says_so_before_the_timeout(self):
+        server = self.server("--code", "crc:stragglers=0", "--channel", "identity", "--rounds", "1000",
+                             "--workers", "4", "--timeout", "100")
+        workers = [self.worker() for _ in range(4)]
+        self.wait_for_round(server, 10)
+        begin = time.monotonic()
+        workers[2].kill()
+        _, err = self.finish(server, 1)
+        self.assertLess(time.monotonic() - begin, 20)
+        self.assert_one_sentence(err, "worker", "is gone", "'crc'")
+
+    def test_where_joiners_are_awaited_a_new_worker_takes_the_place(self):
+        server = self.server("--code", "crc:stragglers=0", "--channel", "identity", "--rounds", "60",
+                             "--workers", "4", keys="silence=10,rejoin=1")
+        workers = [self.worker() for _ in range(4)]
+        self.wait_for_round(server, 10)
+        workers[1].kill()
+        self.worker()
+        self.finish(server)
+        self.assertEqual(self.record()["rounds"], 60)
+        self.assertEqual(self.record()["rounds_skipped"], 0)
+
+    def test_workers_end_when_their_server_does_not_come_back(self):
+        server = self.server("--rounds", "100000", "--workers", "2", "--code", "ignore:wait=2")
+        workers = [self.start("worker", "--connect", self.address, "--patience", "1") for _ in range(2)]
+        self.wait_for_round(server, 10)
+        server.kill()
+        for worker in workers:
+            self.assert_one_sentence(self.finish(worker, 1)[1], "no server", self.address)
+
+    def test_workers_serve_the_next_server(self):
+        options = ("--rounds", "20", "--workers", "2", "--code", "ignore:wait=2")
+        workers = [self.worker("--jobs", "2") for _ in range(2)]
+        for _ in range(2):
+            self.finish(self.server(*options))
+        for worker in workers:
+            self.finish(worker)
+
+    def test_a_server_whose_workers_do_not_come_says_so(self):
+        server = self.server("--workers", "2", "--code", "ignore:wait=2", keys="patience=0.5")
+        self.assert_one_sentence(self.finish(server, 1)[1], "no worker came", self.address)
+
+    def test_tokens(self):
+        for name, text in (("mine", "a secret of ours\n"), ("other", "a secret of theirs\n"), ("short", "x")):
+            (self.folder / name).write_text(text)
+        server = self.server("--workers", "1", "--code", "ignore:wait=1", "--rounds", "20",
+                             keys="token=mine")
+        for arguments in (("--token", "other"), ()):
+            self.assert_one_sentence(self.finish(self.worker(*arguments), 1)[1], "another token")
+        self.assert_one_sentence(self.finish(self.worker("--token", "short"), 1)[1], "8 to 1023")
+        self.assert_one_sentence(self.finish(self.worker("--token", "none-such"), 1)[1], "none-such")
+        self.finish(self.worker("--token", "mine"))
+        self.finish(server)
+        self.assertGreaterEqual(self.record()["frames_refused"], 2)
+        self.assert_refused(("train", *cli.SMALL, "--transport", "zmq:bind=tcp://*:5600"), 2, "token")
+
+    def test_what_needs_all_workers_at_once_is_refused(self):
+        self.assert_refused(("train", *cli.SMALL, "--code", "uncoded", "--transport", "zmq"), 2,
+                            "all-reduce", "'zmq'")
+
+    def frame(self, kind=10, magic=b"COG1", version=1, payload=b"", announced=None, source=0):
+        return (magic + struct.pack("<BBHqiiQQQ", version, kind, 0, 0, 0, source,
+                                    len(payload) if announced is None else announced, 1, 12345))
+
+    def test_strangers_change_nothing(self):
+        """Noise, half a greeting, frames without sense, damaged ones, too long ones: the run is that
+        without them."""
+        server = self.server("--code", "lwpd:weight=2,wait=8", "--rounds", "100")
+        workers = [self.worker() for _ in range(8)]
+        self.wait_for_round(server, 10)
+        noise = socket.create_connection(("127.0.0.1", self.port))
+        noise.sendall(b"GET / HTTP/1.1\r\n\r\n" + bytes(range(256)) * 100)
+        half = socket.create_connection(("127.0.0.1", self.port))
+        half.sendall(b"\xff" + bytes(8) + b"\x7f\x03")
+        stranger = Zmtp(self.port)
+        stranger.send(b"")
+        stranger.send(b"hello")
+        stranger.send(b"", more=True)
+        stranger.send(b"hello")
+        stranger.send(self.frame()[:47])
+        stranger.send(self.frame())  # a HELLO that is not sealed
+        stranger.send(self.frame(version=2))
+        self.assertIn(b"version 2", b"".join(stranger.receive() for _ in range(6)))
+        stranger.send(self.frame(kind=2, source=3, payload=b"xx"), more=True)
+        stranger.send(b"xx")
+        stranger.send(self.frame(announced=1 << 60), more=True)
+        stranger.send(b"x" * 1000)
+        stranger.send(self.frame(kind=9, source=1))  # only the transport itself says LOST
+        for _ in range(100):
+            stranger.send(self.frame(kind=255), more=True)
+            stranger.send(b"more than was announced")
+        self.finish(server)
+        for worker in workers:
+            self.finish(worker)
+        for connection in (noise, half, stranger.socket):
+            connection.close()
+        record = self.record()
+        self.assertEqual(record["messages_used"], 800)
+        self.assertGreaterEqual(record["frames_refused"], 105)
+
+
+if __name__ == "__main__":
+    cli.main()
