@@ -12,6 +12,7 @@ static inline double floor_bytes(const cog_quantizer *q, const char *spec, const
     const double n = (double)q->n, bytes = (double)q->ops->used_bytes(q, payload);
     const bool two_passes = strstr(spec, "global") != NULL ||
                             (strncmp(spec, "sign", 4) == 0 && strstr(spec, "group") == NULL);
+    if (strncmp(spec, "powersgd", 8) == 0) return n * 28 + bytes;
     const double again = !two_passes ? 0 : strncmp(spec, "sign", 4) == 0 ? 8 : 4;
     return n * (12 + again) + bytes;
 }

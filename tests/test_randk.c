@@ -151,7 +151,7 @@ Test(randk, feedback_needs_entries_as_they_are) {
     cog_device *device = open_cpu();
     cog_channel *channel = NULL;
     cr_expect_eq(cog_channel_open("randk:amplify=1,feedback=1", device, N, COG_SENDER, &channel),
-                 COG_ERR_SPEC);
+                 COG_ERR_ARGUMENT);
     cr_expect_eq(
         cog_channel_open("randk:amplify=1,ratio=0.6,feedback=1", device, N, COG_SENDER, &channel),
         COG_OK);

@@ -64,6 +64,21 @@ static inline uint32_t words_bit(words a, int bit) {
 static inline words words_with(words a, uint32_t mask, int bit) {
     return _mm512_mask_or_epi32(a, (__mmask16)mask, a, words_all(1u << bit));
 }
+/* (its lower, or upper, 16 bits + 1/2) / 2^16 */
+static inline lanes words_lower(words a) {
+    const words half = _mm512_and_si512(a, words_all(0xffff));
+    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(half), lanes_all(0x1p-16f), lanes_all(0x1p-17f));
+}
+static inline lanes words_upper(words a) {
+    const words half = _mm512_srli_epi32(a, 16);
+    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(half), lanes_all(0x1p-16f), lanes_all(0x1p-17f));
+}
+/* -x where that bit of a is set */
+static inline lanes lanes_flip(lanes x, words a, int bit) {
+    const words sign =
+        _mm512_and_si512(_mm512_sll_epi32(a, _mm_cvtsi32_si128(31 - bit)), words_all(0x80000000u));
+    return _mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(x), sign));
+}
 /* Between whole numbers from 0 to 2^24 and floats; the fraction is cut off. */
 static inline words words_cut(lanes a) { return _mm512_cvttps_epi32(a); }
 static inline lanes lanes_whole(words a) { return _mm512_cvtepi32_ps(a); }
@@ -180,6 +195,24 @@ static inline __m256i with8(__m256i a, uint32_t mask, int bit) {
 static inline words words_with(words a, uint32_t mask, int bit) {
     return (words){with8(a.low, mask, bit), with8(a.high, mask >> 8, bit)};
 }
+static inline __m256 unit8(__m256i half) {
+    return _mm256_fmadd_ps(_mm256_cvtepi32_ps(half), _mm256_set1_ps(0x1p-16f),
+                           _mm256_set1_ps(0x1p-17f));
+}
+static inline lanes words_lower(words a) {
+    const __m256i lower = _mm256_set1_epi32(0xffff);
+    return BOTH(unit8(_mm256_and_si256(a.low, lower)), unit8(_mm256_and_si256(a.high, lower)));
+}
+static inline lanes words_upper(words a) {
+    return BOTH(unit8(_mm256_srli_epi32(a.low, 16)), unit8(_mm256_srli_epi32(a.high, 16)));
+}
+static inline __m256 flip8(__m256 x, __m256i a, int bit) {
+    const __m256i moved = _mm256_sll_epi32(a, _mm_cvtsi32_si128(31 - bit));
+    return _mm256_xor_ps(x, _mm256_and_ps(_mm256_castsi256_ps(moved), _mm256_set1_ps(-0.0f)));
+}
+static inline lanes lanes_flip(lanes x, words a, int bit) {
+    return BOTH(flip8(x.low, a.low, bit), flip8(x.high, a.high, bit));
+}
 static inline words words_cut(lanes a) {
     return (words){_mm256_cvttps_epi32(a.low), _mm256_cvttps_epi32(a.high)};
 }
@@ -265,6 +298,15 @@ static inline words words_load(const uint32_t *p) { EACH(words, p[j]); }
 static inline uint32_t words_bit(words a, int bit) { MASK((a.at[j] >> bit & 1) != 0); }
 static inline words words_with(words a, uint32_t mask, int bit) {
     EACH(words, a.at[j] | (mask >> j & 1) << bit);
+}
+static inline lanes words_lower(words a) {
+    EACH(lanes, (float)(int32_t)(2 * (a.at[j] & 0xffffu) + 1) * 0x1p-17f);
+}
+static inline lanes words_upper(words a) {
+    EACH(lanes, (float)(int32_t)(2 * (a.at[j] >> 16) + 1) * 0x1p-17f);
+}
+static inline lanes lanes_flip(lanes x, words a, int bit) {
+    EACH(lanes, lane_float(lane_bits(x.at[j]) ^ a.at[j] >> bit << 31));
 }
 static inline words words_cut(lanes a) { EACH(words, (uint32_t)(int32_t)a.at[j]); }
 static inline lanes lanes_whole(words a) { EACH(lanes, (float)(int32_t)a.at[j]); }

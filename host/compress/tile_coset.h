@@ -37,6 +37,15 @@ static void lattice_chunk(const float *trial, const float *h, const float u[CHUN
     for (int i = 0; i < CHUNK; i++) decoded[i] = nearest_point(code[i], h[i], lattice);
 }
 
+static inline void dither_numbers(const cog_dither *dither, int64_t chunk, float u[CHUNK]) {
+    words word[4];
+    dither_chunk(dither, chunk, word);
+    for (int w = 0; w < 4; w++) {
+        lanes_store(u + 2 * w * LANES, words_lower(word[w]));
+        lanes_store(u + (2 * w + 1) * LANES, words_upper(word[w]));
+    }
+}
+
 /* What a point that is not there, or far beyond the floats, leaves is not owed. */
 static inline float rest_of(float trial, float decoded) {
     return isfinite(trial) && isfinite(decoded) ? trial - decoded : 0;
@@ -49,7 +58,7 @@ static void to_coset(const float *trial, const float *h, int count, const cog_la
     for (int i = 0; i < CHUNK; i++) u[i] = 0.5f;
     for (int i = 0; i < count; i += CHUNK) {
         const int part = least_of(CHUNK, count - i);
-        if (!dither->none) dither_chunk(dither, (first + i) / CHUNK, u);
+        if (!dither->none) dither_numbers(dither, (first + i) / CHUNK, u);
         if (h != NULL) memcpy(near, h + i, (size_t)part * sizeof(*near));
         lattice_chunk(trial + i, near, u, lattice, code, decoded);
         for (int j = part; j < CHUNK; j++) code[j] = 0;

@@ -1,49 +1,21 @@
 /* tile_dither.h - the loops with random numbers: rounding to levels, up or down at random.
  *
  * Part of tile_loops.h. One block of Philox gives the 16-bit numbers of 8 entries, and 16 blocks
- * side by side those of a chunk of 128: vector v of a chunk takes half v % 2 of word v / 2.
+ * side by side those of a chunk of 128: word w of them the two vectors from entry 32 w on.
  */
 #ifndef COG_HOST_COMPRESS_TILE_DITHER_H
 #define COG_HOST_COMPRESS_TILE_DITHER_H
 
 #include "rng.h"
+#include "philox_lanes.h"
 #include "tile_combine.h"
 
-enum { CHUNK = 128, CHUNK_VECTORS = CHUNK / LANES };
+enum { CHUNK = 128 };
 
-/* Ten rounds of Philox4x32 on 16 counters. */
-static inline void philox_chunk(const cog_dither *dither, int64_t chunk, uint32_t word[4][LANES]) {
-    uint32_t key[2] = {dither->stream, 0};
-    for (int j = 0; j < LANES; j++) {
-        word[0][j] = (uint32_t)(chunk * LANES + j);
-        word[1][j] = COG_STREAM_DITHER;
-        word[2][j] = dither->payload;
-        word[3][j] = dither->use;
-    }
-    for (int round = 0; round < 10; round++) {
-        for (int j = 0; j < LANES; j++) {
-            const uint64_t a = (uint64_t)word[0][j] * 0xd2511f53u;
-            const uint64_t b = (uint64_t)word[2][j] * 0xcd9e8d57u;
-            word[0][j] = (uint32_t)(b >> 32) ^ word[1][j] ^ key[0];
-            word[1][j] = (uint32_t)b;
-            word[2][j] = (uint32_t)(a >> 32) ^ word[3][j] ^ key[1];
-            word[3][j] = (uint32_t)a;
-        }
-        key[0] += 0x9e3779b9u;
-        key[1] += 0xbb67ae85u;
-    }
-}
-
-/* Numbers between 0 and 1 for the entries of a chunk. */
-static inline void dither_chunk(const cog_dither *dither, int64_t chunk, float u[CHUNK]) {
-    uint32_t word[4][LANES];
-    philox_chunk(dither, chunk, word);
-    for (int w = 0; w < 4; w++)
-        for (int j = 0; j < LANES; j++) {
-            const uint32_t low = word[w][j] & 0xffffu, high = word[w][j] >> 16;
-            u[2 * w * LANES + j] = (float)(int32_t)(2 * low + 1) * 0x1p-17f;
-            u[(2 * w + 1) * LANES + j] = (float)(int32_t)(2 * high + 1) * 0x1p-17f;
-        }
+/* The random words of a chunk: word w is that of entries 32 w .. 32 w + 31. */
+static inline void dither_chunk(const cog_dither *dither, int64_t chunk, words word[4]) {
+    philox_words((uint32_t)(chunk * LANES), COG_STREAM_DITHER, dither->payload, dither->use,
+                 dither->stream, word);
 }
 
 static double energy(const float *trial, int count) {
@@ -69,8 +41,8 @@ static inline words round_lanes(lanes trial, lanes offset, const cog_levels *lev
     return words_cut(lanes_max(lanes_min(level, lanes_all(levels->top)), lanes_all(0)));
 }
 
-/* 32 entries: what is left of a segment, at most. */
-static inline void quantize_block(const float *trial, const float *u, int left,
+/* 32 entries, `left` of them there; u are their random numbers. */
+static inline void quantize_block(const float *trial, const lanes u[2], int left,
                                   const cog_levels *levels, float *residual, bool stream,
                                   uint32_t *word) {
     const lanes zero = lanes_all(levels->zero);
@@ -79,7 +51,7 @@ static inline void quantize_block(const float *trial, const float *u, int left,
     words code[2];
     for (int h = 0; h < 2; h++) {
         value[h] = lanes_load(trial + h * LANES);
-        code[h] = round_lanes(value[h], lanes_add(zero, lanes_load(u + h * LANES)), levels);
+        code[h] = round_lanes(value[h], lanes_add(zero, u[h]), levels);
     }
     for (int p = 0; p < levels->bits; p++)
         word[p] = (words_bit(code[0], p) | words_bit(code[1], p) << LANES) & valid;
@@ -91,11 +63,15 @@ static inline void quantize_block(const float *trial, const float *u, int left,
 static void quantize(const float *trial, int count, const cog_levels *levels,
                      const cog_dither *dither, int64_t first, float *residual, bool stream,
                      uint32_t *codes) {
-    float u[CHUNK];
-    for (int i = 0; i < CHUNK; i++) u[i] = 0.5f;
+    words word[4];
+    lanes u[2] = {lanes_all(0.5f), lanes_all(0.5f)};
     for (int i = 0; i < count; i += 32) {
-        if (!dither->none && i % CHUNK == 0) dither_chunk(dither, (first + i) / CHUNK, u);
-        quantize_block(trial + i, u + i % CHUNK, count - i, levels, residual + i, stream,
+        if (!dither->none) {
+            if (i % CHUNK == 0) dither_chunk(dither, (first + i) / CHUNK, word);
+            u[0] = words_lower(word[i % CHUNK / 32]);
+            u[1] = words_upper(word[i % CHUNK / 32]);
+        }
+        quantize_block(trial + i, u, count - i, levels, residual + i, stream,
                        codes + (ptrdiff_t)i / 32 * levels->bits);
     }
     if (!isfinite(levels->step)) forget(residual, count);

@@ -73,31 +73,28 @@ static void hadamard(float *x, int n) {
 enum { FLIPS = 4 * LANES * 32 }; /* signs that 16 blocks of Philox give */
 
 static void flip(const float *x, int n, const cog_dither *signs, int64_t first, float *y) {
-    uint32_t word[4][LANES];
+    words word[4];
     for (int i = 0; i < n; i += LANES) {
         const int64_t at = first + i;
-        if (i == 0 || at % FLIPS == 0) philox_chunk(signs, at / FLIPS, word);
+        if (i == 0 || at % FLIPS == 0)
+            philox_words((uint32_t)(at / FLIPS * LANES), COG_STREAM_DITHER, signs->payload,
+                         signs->use, signs->stream, word);
         const int vector = (int)(at % FLIPS / LANES);
-        for (int j = 0; j < LANES; j++) {
-            const uint32_t sign = word[vector / 32][j] >> vector % 32 << 31;
-            y[i + j] = bits_float(float_bits(x[i + j]) ^ sign);
-        }
+        lanes_store(y + i, lanes_flip(lanes_load(x + i), word[vector / 32], vector % 32));
     }
 }
 
 static void threshold(const float *x, int n, float reach, const cog_dither *dither, int64_t first,
                       uint32_t *negative) {
-    float u[CHUNK];
-    const lanes half = lanes_all(-2 * reach), all = lanes_all(reach);
+    words word[4];
+    const lanes minus = lanes_all(-2 * reach), all = lanes_all(reach);
     for (int i = 0; i < n; i += 2 * LANES) {
-        if (i % CHUNK == 0) dither_chunk(dither, (first + i) / CHUNK, u);
-        uint32_t bits = 0;
-        for (int h = 0; h < 2; h++) {
-            const lanes bound = lanes_fma(half, lanes_load(u + i % CHUNK + h * LANES), all);
-            const lanes above = lanes_sub(lanes_load(x + i + h * LANES), bound);
-            bits |= lanes_negative(above) << h * LANES;
-        }
-        negative[i / 32] = bits;
+        if (i % CHUNK == 0) dither_chunk(dither, (first + i) / CHUNK, word);
+        const words h = word[i % CHUNK / 32];
+        const lanes low = lanes_fma(minus, words_lower(h), all);
+        const lanes high = lanes_fma(minus, words_upper(h), all);
+        negative[i / 32] = lanes_negative(lanes_sub(lanes_load(x + i), low)) |
+                           lanes_negative(lanes_sub(lanes_load(x + i + LANES), high)) << LANES;
     }
 }
 
