@@ -157,6 +157,12 @@ const cog_quantizer *cog_channel_summed(const cog_channel *c) {
 
 double cog_channel_momentum(const cog_channel *c) { return c->momentum; }
 
+bool cog_channel_sends_all(const cog_channel *c) {
+    const cog_quantizer_ops *ops = c->quantizer.ops;
+    const bool near = ops->worst_error == NULL || ops->worst_error(&c->quantizer) < 1;
+    return ops->positions == NULL && ops->aggregate == NULL && near;
+}
+
 bool cog_channel_is_exact(const cog_channel *c) { return c->is_exact; }
 
 size_t cog_channel_header_bytes(const cog_channel *c) {

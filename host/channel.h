@@ -55,6 +55,10 @@ bool cog_channel_is_exact(const cog_channel *channel);
 /* Of the velocity that senders keep; 0 without. */
 double cog_channel_momentum(const cog_channel *channel);
 
+/* Does a message speak of every entry, with an error below its own energy? Not where entries are
+ * left out or measured together. */
+bool cog_channel_sends_all(const cog_channel *channel);
+
 /* The most a message takes on the wire. */
 size_t cog_channel_max_bytes(const cog_channel *channel);
 

