@@ -431,3 +431,21 @@ Test(predict, a_warm_up_sends_everything) {
     }
     close_pair(&p);
 }
+
+/* A window of two holds a and b. A message near b needs no residual; if it is remembered all the
+ * same, a has gone, and a + b cannot be foreseen any more. */
+Test(predict, only_what_fired_is_remembered_where_asked) {
+    static const float messages[][3] = {{1, 0, 0}, {0, 1, 0}, {0, 1, 0}, {1, 1, 0}};
+    static const char *const policies[] = {"always", "fired"};
+    for (int policy = 0; policy < 2; policy++) {
+        char spec[100];
+        snprintf(spec, sizeof(spec),
+                 "identity:predict=temporal,window=2,trigger=absolute,threshold=0.1,push=%s",
+                 policies[policy]);
+        pair p = open_pair(spec, 3);
+        size_t bytes = 0;
+        for (int round = 0; round < 4; round++) deliver(&p, round, messages[round], &bytes);
+        cr_expect_eq(bytes, policy == 1 ? 9 : 9 + 3 * 4, "%s: %zu bytes", policies[policy], bytes);
+        close_pair(&p);
+    }
+}
