@@ -4,7 +4,8 @@
 A virtual CUDA machine is a folder with `build.sh`, which leaves `lib/` with stand-ins for the CUDA
 libraries, and `vgpu`, which runs an unmodified CUDA program on them. It is found through FOLDER or the
 environment variable COG_VGPU; `build` copies it to BUILD_DIR/vgpu and builds it there. Then every test
-labelled `gpu` runs with strict checks in one ORDER of asynchronous work: sync, lazy, rand:1, threads.
+labelled `gpu` runs with strict checks in one ORDER of asynchronous work: sync, lazy, rand:1, threads, each
+with blocks and warps in an order of its own. All cases of training run in `sync`, a fourth of them in the others.
 Without such a folder the tests are skipped (status 77); a test that finds no GPU there has failed.
 """
 import os
@@ -12,6 +13,9 @@ import pathlib
 import shutil
 import subprocess
 import sys
+
+
+SCHEDULE = {"sync": "0", "lazy": "1", "rand:1": "2", "threads": "0"}
 
 
 def build(machine, source):
@@ -37,8 +41,11 @@ def run(build_dir, machine, order, ctest):
         print("skipped: no virtual CUDA machine was built")
         return 77
     env = {**os.environ, "PTXRUN_ASYNC": order, "PTXRUN_STRICT": "1", "PTXRUN_GRACE": "1",
-           "COG_REQUIRE_GPU": "1"}
-    command = [runner, ctest, "-L", "^gpu$", "--no-tests=error", "--output-on-failure"]
+           "PTXRUN_SCHED": SCHEDULE[order], "COG_REQUIRE_GPU": "1",
+           "COG_TEST_SHARE": "1" if order == "sync" else "4"}
+    if "COG_GEMM:STRING=loops" in (pathlib.Path(build_dir) / "CMakeCache.txt").read_text():
+        env["COG_SAME_BITS"] = "1"
+    command = [runner, ctest, "-j2", "-L", "^gpu$", "--no-tests=error", "--output-on-failure"]
     done = subprocess.run(command, cwd=build_dir, env=env, text=True, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT)
     print(done.stdout)
