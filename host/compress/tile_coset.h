@@ -19,22 +19,28 @@ static double dot(const float *a, const float *b, int64_t n) {
     return lane[0];
 }
 
-/* The point congruent to the code that is nearest to h. */
-static inline float nearest_point(int32_t code, float h, const cog_lattice *lattice) {
-    const double k = (double)lattice->n_levels, c = (double)code;
-    const double wraps = floor(((double)h * lattice->inverse - c) / k + 0.5);
-    return (float)((c + k * wraps) * (double)lattice->step);
+/* near[i] becomes the point congruent to code[i] that is nearest to it. */
+static inline void nearest_points(const int32_t code[CHUNK], const cog_lattice *lattice,
+                                  float near[CHUNK]) {
+    const double k = (double)lattice->n_levels, share = 1 / k;
+    const double inverse = lattice->inverse, step = (double)lattice->step;
+    for (int i = 0; i < CHUNK; i++) {
+        const double c = (double)code[i];
+        const double wraps = floor(((double)near[i] * inverse - c) * share + 0.5);
+        near[i] = (float)((c + k * wraps) * step);
+    }
 }
 
-static void lattice_chunk(const float *trial, const float *h, const float u[CHUNK],
-                          const cog_lattice *lattice, int32_t *code, float *decoded) {
-    const double k = (double)lattice->n_levels;
+/* NaN and infinity have the code 0. */
+static inline void points_modulo(const float *trial, const float u[CHUNK],
+                                 const cog_lattice *lattice, int32_t code[CHUNK]) {
+    const double k = (double)lattice->n_levels, share = 1 / k, inverse = lattice->inverse;
     for (int i = 0; i < CHUNK; i++) {
-        const double point = floor((double)trial[i] * lattice->inverse + (double)u[i]);
-        const double low = point - k * floor(point / k);
-        code[i] = low >= 0 && low < k ? (int32_t)low : 0; /* NaN, infinity */
+        const double point = floor((double)trial[i] * inverse + (double)u[i]);
+        const double low = point - k * floor(point * share);
+        const double sound = low >= 0 ? low : 0;
+        code[i] = (int32_t)(sound < k ? sound : 0);
     }
-    for (int i = 0; i < CHUNK; i++) decoded[i] = nearest_point(code[i], h[i], lattice);
 }
 
 static inline void dither_numbers(const cog_dither *dither, int64_t chunk, float u[CHUNK]) {
@@ -46,22 +52,28 @@ static inline void dither_numbers(const cog_dither *dither, int64_t chunk, float
     }
 }
 
-/* What a point that is not there, or far beyond the floats, leaves is not owed. */
-static inline float rest_of(float trial, float decoded) {
-    return isfinite(trial) && isfinite(decoded) ? trial - decoded : 0;
+/* What is left of a chunk; nothing where the point or the trial is not finite. */
+static inline void rest_of_points(const float *trial, const float decoded[CHUNK], int count,
+                                  float *residual) {
+    for (int i = 0; i < count; i++) {
+        const float rest = trial[i] - decoded[i];
+        residual[i] = isfinite(rest) ? rest : 0;
+    }
 }
 
 static void to_coset(const float *trial, const float *h, int count, const cog_lattice *lattice,
                      const cog_dither *dither, int64_t first, float *residual, uint32_t *codes) {
-    float u[CHUNK], near[CHUNK] = {0}, decoded[CHUNK];
+    float u[CHUNK], near[CHUNK];
     int32_t code[CHUNK];
     for (int i = 0; i < CHUNK; i++) u[i] = 0.5f;
     for (int i = 0; i < count; i += CHUNK) {
         const int part = least_of(CHUNK, count - i);
         if (!dither->none) dither_numbers(dither, (first + i) / CHUNK, u);
-        if (h != NULL) memcpy(near, h + i, (size_t)part * sizeof(*near));
-        lattice_chunk(trial + i, near, u, lattice, code, decoded);
+        points_modulo(trial + i, u, lattice, code);
         for (int j = part; j < CHUNK; j++) code[j] = 0;
+        memset(near, 0, sizeof(near));
+        if (h != NULL) memcpy(near, h + i, (size_t)part * sizeof(*near));
+        nearest_points(code, lattice, near);
         for (int j = 0; j < part; j += 2 * LANES) {
             uint32_t *word = codes + (ptrdiff_t)(i + j) / 32 * lattice->bits;
             const words low = words_load((const uint32_t *)code + j);
@@ -69,22 +81,31 @@ static void to_coset(const float *trial, const float *h, int count, const cog_la
             for (int p = 0; p < lattice->bits; p++)
                 word[p] = words_bit(low, p) | words_bit(high, p) << LANES;
         }
-        for (int j = 0; j < part; j++) residual[i + j] = rest_of(trial[i + j], decoded[j]);
+        rest_of_points(trial + i, near, part, residual + i);
     }
+}
+
+static inline void read_codes(const uint32_t *word, int bits, int32_t code[2 * LANES]) {
+    words low = words_all(0), high = words_all(0);
+    for (int p = 0; p < bits; p++) {
+        low = words_with(low, word[p], p);
+        high = words_with(high, word[p] >> LANES, p);
+    }
+    memcpy(code, &low, sizeof(low));
+    memcpy(code + LANES, &high, sizeof(high));
 }
 
 static void add_coset(const uint32_t *codes, const float *h, const cog_lattice *lattice,
                       float weight, int count, float *y) {
-    for (int i = 0; i < count; i += 32) {
-        const uint32_t *word = codes + (ptrdiff_t)i / 32 * lattice->bits;
-        const int part = least_of(32, count - i);
-        int32_t code[32] = {0};
-        for (int p = 0; p < lattice->bits; p++)
-            for (int j = 0; j < 32; j++) code[j] |= (int32_t)(word[p] >> j & 1) << p;
-        for (int j = 0; j < part; j++) {
-            const float near = h != NULL ? h[i + j] : 0;
-            y[i + j] = fmaf(weight, nearest_point(code[j], near, lattice), y[i + j]);
-        }
+    for (int i = 0; i < count; i += CHUNK) {
+        const int part = least_of(CHUNK, count - i);
+        int32_t code[CHUNK] = {0};
+        float near[CHUNK] = {0};
+        for (int j = 0; j < part; j += 2 * LANES)
+            read_codes(codes + (ptrdiff_t)(i + j) / 32 * lattice->bits, lattice->bits, code + j);
+        if (h != NULL) memcpy(near, h + i, (size_t)part * sizeof(*near));
+        nearest_points(code, lattice, near);
+        for (int j = 0; j < part; j++) y[i + j] = fmaf(weight, near[j], y[i + j]);
     }
 }
 

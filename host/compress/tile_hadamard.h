@@ -73,14 +73,13 @@ static void hadamard(float *x, int n) {
 enum { FLIPS = 4 * LANES * 32 }; /* signs that 16 blocks of Philox give */
 
 static void flip(const float *x, int n, const cog_dither *signs, int64_t first, float *y) {
+    uint32_t block = (uint32_t)(first / FLIPS) * LANES;
+    int vector = (int)(first % FLIPS) / LANES; /* of those that the words are for */
     words word[4];
-    for (int i = 0; i < n; i += LANES) {
-        const int64_t at = first + i;
-        if (i == 0 || at % FLIPS == 0)
-            philox_words((uint32_t)(at / FLIPS * LANES), COG_STREAM_DITHER, signs->payload,
-                         signs->use, signs->stream, word);
-        const int vector = (int)(at % FLIPS / LANES);
-        lanes_store(y + i, lanes_flip(lanes_load(x + i), word[vector / 32], vector % 32));
+    for (int i = 0; i < n; vector = 0, block += LANES) {
+        philox_words(block, COG_STREAM_DITHER, signs->payload, signs->use, signs->stream, word);
+        for (; vector < FLIPS / LANES && i < n; vector++, i += LANES)
+            lanes_store(y + i, lanes_flip(lanes_load(x + i), word[vector / 32], vector % 32));
     }
 }
 
