@@ -5,6 +5,7 @@
 
 int cog_cmd_train(int argc, char **argv);
 int cog_cmd_compare(int argc, char **argv);
+int cog_cmd_launch(int argc, char **argv);
 int cog_cmd_worker(int argc, char **argv);
 int cog_cmd_info(int argc, char **argv);
 

@@ -21,6 +21,7 @@ static int help(int argc, char **argv);
 static const subcommand subcommands[] = {
     {"train", "cograd train", cog_cmd_train, "train a model with coded, compressed gradients"},
     {"compare", "cograd compare", cog_cmd_compare, "train it with several schemes, side by side"},
+    {"launch", "cograd launch", cog_cmd_launch, "train with worker processes on this machine"},
     {"worker", "cograd worker", cog_cmd_worker, "compute for a server in another process"},
     {"code", "cograd code", cog_cmd_code, "the matrix of a code, and how well it decodes"},
     {"info", "cograd info", cog_cmd_info, "plug-ins and their keys, versions, build options"},

@@ -1,0 +1,122 @@
+/* cmd_launch.c - `cograd launch`: a server and its workers on this machine, as processes.
+ *
+ * They meet at a socket without a file (Linux's abstract names) and share a token in memory, so
+ * nothing is left behind even when this process is killed. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "commands.h"
+#include "complain.h"
+#include "crew.h"
+#include "progress.h"
+
+static const char usage[] =
+    "usage: cograd launch -n WORKERS [--restart] train|compare [OPTION...]\n\n"
+    "Runs `cograd train` as a server, with WORKERS processes that compute for it, over ZeroMQ. "
+    "The\n"
+    "options are those of the subcommand, but for --workers and --transport.\n\n"
+    "  -n WORKERS   number of worker processes, up to 1024\n"
+    "  --restart    start workers that die anew; without, the run goes on with those that are "
+    "left,\n"
+    "               if the code can do without the others\n\n"
+    "Example:\n"
+    "  cograd launch -n 8 train --code lwpd:weight=2,wait=6 --rounds 500\n\n"
+    "Ctrl-C ends the run in good order, a second one at once. Exit status: that of the subcommand.";
+
+enum { MOST_ARGUMENTS = 256, TOKEN_BYTES = 16 };
+
+typedef struct launch {
+    int n_workers;
+    bool restart;
+    int first; /* of the subcommand in argv */
+    char address[64], token[32], transport[256];
+    const char *server[MOST_ARGUMENTS];
+} launch;
+
+static int read_workers(const char *text, int *out) {
+    char *end;
+    const long n = strtol(text, &end, 10);
+    if (*text == '\0' || *end != '\0' || n < 1 || n > COG_CREW_MAX_WORKERS)
+        return cog_complain(COG_EXIT_USAGE, "-n must be a whole number from 1 to %d, is '%s'",
+                            COG_CREW_MAX_WORKERS, text);
+    *out = (int)n;
+    return 0;
+}
+
+static int read_arguments(int argc, char **argv, launch *l) {
+    int i = 1, status = 0;
+    for (; i < argc && argv[i][0] == '-' && status == 0; i++) {
+        if (strcmp(argv[i], "--restart") == 0)
+            l->restart = true;
+        else if (strcmp(argv[i], "-n") == 0 && i + 1 < argc)
+            status = read_workers(argv[++i], &l->n_workers);
+        else
+            status = cog_complain(COG_EXIT_USAGE, "unknown option '%s'; see --help", argv[i]);
+    }
+    if (status != 0) return status;
+    if (l->n_workers == 0) return cog_complain(COG_EXIT_USAGE, "-n WORKERS is missing; see --help");
+    if (i == argc || (strcmp(argv[i], "train") != 0 && strcmp(argv[i], "compare") != 0))
+        return cog_complain(COG_EXIT_USAGE, "train or compare must follow, with its options");
+    l->first = i;
+    for (i++; i < argc; i++)
+        if (strncmp(argv[i], "--transport", 7) == 0 || strncmp(argv[i], "--workers", 3) == 0)
+            return cog_complain(COG_EXIT_USAGE, "'%s' is not for launch, which sets it", argv[i]);
+    return 0;
+}
+
+/* A name nobody else has, and a secret nobody else can read: a file without a name, for whoever
+ * inherits its descriptor. */
+static int make_meeting_place(launch *l) {
+    unsigned char random[2 * TOKEN_BYTES];
+    char text[2 * sizeof(random) + 1];
+    const int fd = memfd_create("token", 0);
+    if (fd < 0 || getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
+        return cog_complain(COG_EXIT_FAILED, "no token: %s", strerror(errno));
+    for (size_t i = 0; i < sizeof(random); i++) snprintf(text + 2 * i, 3, "%02x", random[i]);
+    snprintf(l->address, sizeof(l->address), "ipc://@cograd-%.*s", TOKEN_BYTES, text);
+    if (write(fd, text + 2 * TOKEN_BYTES, 2 * TOKEN_BYTES) != 2 * TOKEN_BYTES)
+        return cog_complain(COG_EXIT_FAILED, "no token: %s", strerror(errno));
+    snprintf(l->token, sizeof(l->token), "/proc/self/fd/%d", fd);
+    snprintf(l->transport, sizeof(l->transport), "zmq:bind=%s,token=%s,silence=5,rejoin=%d",
+             l->address, l->token, l->restart);
+    return 0;
+}
+
+static int make_server(int argc, char **argv, const char *workers, launch *l) {
+    int n = 0;
+    if (argc - l->first + 8 > MOST_ARGUMENTS)
+        return cog_complain(COG_EXIT_USAGE, "more than %d arguments", MOST_ARGUMENTS - 8);
+    l->server[n++] = "cograd";
+    for (int i = l->first; i < argc; i++) l->server[n++] = argv[i];
+    const char *const last[] = {"--transport", l->transport, "--workers", workers};
+    memcpy(&l->server[n], last, sizeof(last));
+    return 0;
+}
+
+int cog_cmd_launch(int argc, char **argv) {
+    if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
+        puts(usage);
+        return cog_output_check();
+    }
+    static launch l; /* too large for a stack, one a process */
+    static cog_crew crew;
+    char workers[16];
+    int status = read_arguments(argc, argv, &l);
+    if (status == 0) status = make_meeting_place(&l);
+    snprintf(workers, sizeof(workers), "%d", l.n_workers);
+    if (status == 0) status = make_server(argc, argv, workers, &l);
+    if (status != 0) return status;
+    const char *const worker[] = {"cograd",    "worker", "--connect", l.address, "--token",
+                                  l.token,     "--rank", "",          "--jobs",  "0",
+                                  "--silence", "5",      NULL};
+    crew = (cog_crew){.server_argv = l.server,
+                      .worker_argv = worker,
+                      .n_workers = l.n_workers,
+                      .restart = l.restart};
+    return cog_crew_run(&crew);
+}

@@ -1,0 +1,171 @@
+#!/usr/bin/env python3
+"""test_launch.py PROGRAM SOURCE_DIR - `cograd launch`: the run is that of one process, and whatever
+happens, no process is left."""
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import time
+import uuid
+
+import cli
+
+PROBLEM = ("--data", "synthetic:rows=400,features=10,classes=3", "--model", "softmax", "--batch", "8",
+           "--channel", "topk:ratio=0.1,feedback=1", "--report-every", "10", "--json", "record.json")
+SLOW = ("--stragglers", "exp:mean=0.01")
+FOREVER = (*SLOW, "--rounds", "100000000")
+
+
+class Launch(cli.Case):
+    def setUp(self):
+        super().setUp()
+        self.mark = f"COGRAD_TEST={uuid.uuid4()}"
+        name, value = self.mark.split("=")
+        self.environment = {**os.environ, name: value}
+        self.processes = []
+
+    def tearDown(self):
+        for pid in self.family():
+            os.kill(pid, signal.SIGKILL)
+        for process in self.processes:
+            process.communicate()
+
+    def launch(self, *arguments, n=4):
+        process = subprocess.Popen([cli.PROGRAM, "launch", "-n", str(n), *arguments], text=True,
+                                   cwd=self.folder, env=self.environment, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE)
+        self.processes.append(process)
+        return process
+
+    def family(self, word=""):
+        """Whoever inherited this test's mark and has `word` on the command line, by when it began."""
+        found = []
+        for folder in pathlib.Path("/proc").glob("[0-9]*"):
+            try:
+                if (self.mark.encode() in (folder / "environ").read_bytes().split(b"\0") and
+                        word.encode() in (folder / "cmdline").read_bytes().split(b"\0")):
+                    found.append(int(folder.name))
+            except (OSError, ProcessLookupError):
+                pass
+        return sorted(found)
+
+    def workers(self):
+        return self.family("worker")
+
+    def server(self):
+        pid, = self.family("--transport")
+        return pid
+
+    def wait_for_round(self, process, least):
+        for line in process.stdout:
+            words = line.split()
+            if "round" in words and int(words[words.index("round") + 1]) >= least:
+                return
+        self.fail(f"ended before round {least}: {process.stderr.read()}")
+
+    def finish(self, process, status):
+        out, err = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, status, out + err)
+        return err
+
+    def assert_nobody_left(self, patience=0):
+        deadline = time.monotonic() + patience
+        while self.family() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        self.assertEqual(self.family(), [])
+
+    def record(self):
+        return json.loads((self.folder / "record.json").read_text())
+
+    def test_the_run_is_that_of_one_process(self):
+        options = (*PROBLEM, "--code", "lwpd:weight=2,wait=8", "--rounds", "30", "--baseline",
+                   "ignore:wait=8")
+        self.assertEqual(self.finish(self.launch("train", *options, n=8), 0), "")
+        self.assert_nobody_left()
+        over = self.record()
+        self.run_cograd("train", *options)
+        sim = self.record()
+        for key in over:
+            if key not in ("seconds", "virtual_seconds", "transport", "baseline"):
+                self.assertEqual(over[key], sim[key], key)
+        self.assertEqual(over["baseline"]["train_loss"], sim["baseline"]["train_loss"])
+        self.assertEqual(self.files(), ["record.json"])
+
+    def test_a_dead_worker_is_named_and_the_run_goes_on(self):
+        process = self.launch("train", *PROBLEM, *SLOW, "--code", "ignore:wait=3", "--rounds", "60")
+        self.wait_for_round(process, 10)
+        os.kill(self.workers()[0], signal.SIGKILL)
+        self.assert_one_sentence(self.finish(process, 0), "worker 0", "signal 9")
+        self.assertEqual(self.record()["rounds"], 60)
+        self.assert_nobody_left()
+
+    def test_dead_workers_are_replaced(self):
+        process = self.launch("--restart", "train", *PROBLEM, *SLOW, "--code", "crc:stragglers=0",
+                              "--channel", "identity", "--rounds", "60")
+        for least in (10, 30):
+            self.wait_for_round(process, least)
+            os.kill(self.workers()[1], signal.SIGKILL)
+        err = self.finish(process, 0)
+        self.assertEqual(err.count("started anew"), 2, err)
+        self.assertEqual((self.record()["rounds"], self.record()["rounds_skipped"]), (60, 0))
+        self.assert_nobody_left()
+
+    def test_an_interrupt_ends_the_run_in_good_order(self):
+        process = self.launch("train", *PROBLEM, *FOREVER, "--code", "ignore:wait=4")
+        self.wait_for_round(process, 10)
+        process.send_signal(signal.SIGINT)
+        self.assertEqual(self.finish(process, 130), "")
+        self.assertEqual(self.record()["stopped"], "interrupted")
+        self.assert_nobody_left()
+
+    def test_nobody_survives_a_launcher_that_is_killed(self):
+        process = self.launch("train", *PROBLEM, *FOREVER, "--code", "ignore:wait=4")
+        self.wait_for_round(process, 10)
+        self.assertEqual(len(self.family()), 6)
+        process.kill()
+        self.assert_nobody_left(20)
+
+    def test_nobody_survives_a_server_that_is_killed(self):
+        process = self.launch("train", *PROBLEM, *FOREVER, "--code", "ignore:wait=4")
+        self.wait_for_round(process, 10)
+        os.kill(self.server(), signal.SIGKILL)
+        self.finish(process, 137)
+        self.assert_nobody_left()
+
+    def test_nobody_survives_a_frozen_worker(self):
+        process = self.launch("train", *PROBLEM, *SLOW, "--code", "ignore:wait=3", "--rounds", "40")
+        self.wait_for_round(process, 10)
+        os.kill(self.workers()[0], signal.SIGSTOP)
+        self.finish(process, 0)
+        self.assert_nobody_left()
+
+    def test_when_all_workers_die_the_run_ends(self):
+        process = self.launch("train", *PROBLEM, *FOREVER, "--code", "ignore:wait=4")
+        self.wait_for_round(process, 10)
+        for pid in self.workers():
+            os.kill(pid, signal.SIGKILL)
+        begin = time.monotonic()
+        process.communicate(timeout=60)
+        self.assertNotEqual(process.returncode, 0)
+        self.assertLess(time.monotonic() - begin, 20)
+        self.assert_nobody_left()
+
+    def test_mistakes_are_one_sentence(self):
+        for words, *arguments in (
+                ("-n",),
+                ("train compare", "-n", "2"),
+                ("-n '0'", "-n", "0", "train"),
+                ("-n 'x'", "-n", "x", "train"),
+                ("'--fly'", "--fly", "-n", "2", "train"),
+                ("train compare", "-n", "2", "info"),
+                ("'--transport' launch", "-n", "2", "train", "--transport", "sim"),
+                ("'--workers=3' launch", "-n", "2", "train", "--workers=3")):
+            self.assert_refused(("launch", *arguments), 2, *words.split())
+        err = self.finish(self.launch("train", *PROBLEM, "--code", "nope"), 2)
+        self.assert_one_sentence(err, "'nope'")
+        self.assert_nobody_left()
+
+
+if __name__ == "__main__":
+    cli.main()
