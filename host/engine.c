@@ -1,12 +1,12 @@
 /* engine.c - puts a run together: job, server and the workers that live in this process. */
 #include "cograd/engine.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "check.h"
+#include "engine_checks.h"
 #include "server.h"
 #include "worker.h"
 
@@ -52,63 +52,7 @@ cog_engine_config cog_engine_config_default(void) {
     };
 }
 
-static cog_status check_config(const cog_engine_config *c) {
-    COG_CHECK(c->train != NULL, COG_ERR_ARGUMENT, "there is no training data");
-    COG_CHECK(c->n_workers >= 1 && c->n_workers <= 1000000, COG_ERR_ARGUMENT,
-              "workers must be in 1..1000000, is %d", c->n_workers);
-    COG_CHECK(c->batch >= 0, COG_ERR_ARGUMENT, "batch must not be negative, is %lld",
-              (long long)c->batch);
-    COG_CHECK(c->staleness >= 0, COG_ERR_ARGUMENT, "staleness must not be negative, is %lld",
-              (long long)c->staleness);
-    COG_CHECK(c->report_every >= 1, COG_ERR_ARGUMENT, "report-every must be at least 1, is %lld",
-              (long long)c->report_every);
-    COG_CHECK(c->timeout > 0 && isfinite(c->timeout), COG_ERR_ARGUMENT,
-              "timeout must be a positive number of seconds, is %g", c->timeout);
-    COG_CHECK(c->max_amplification > 0, COG_ERR_ARGUMENT,
-              "max-amplification must be positive, is %g", c->max_amplification);
-    return COG_OK;
-}
-
 /* ---------------------------------------------------------------- create */
-
-/* Errors of lossy messages come out of the decoder amplified: refuse codes that drown in them. */
-static cog_status check_amplification(const cog_engine *e) {
-    if (cog_channel_is_exact(e->server.channel[0])) return COG_OK;
-    double amplification;
-    COG_TRY(cog_code_amplification(e->code, &amplification));
-    COG_CHECK(amplification <= e->config.max_amplification, COG_ERR_ARGUMENT,
-              "code '%s' amplifies the errors of channel '%s' %.3g times, more than %g; use an "
-              "exact channel or raise max-amplification",
-              cog_code_name(e->code), e->job.channel, amplification, e->config.max_amplification);
-    return COG_OK;
-}
-
-/* An all-reduce adds gradients and compresses nothing; two momenta, one over the other, are a step
- * some times as long. */
-static cog_status check_optimizer(const cog_engine *e) {
-    const cog_optimizer *o = cog_replica_optimizer(e->replica);
-    const double momentum = cog_channel_momentum(e->server.channel[0]);
-    const bool is_special = cog_optimizer_scales_messages(o) || cog_optimizer_sends_momentum(o);
-    COG_CHECK(e->code->ops->role != COG_ROLE_ALLREDUCE || !is_special, COG_ERR_ARGUMENT,
-              "optimizer '%s' acts before messages are compressed; an all-reduce, as that of code "
-              "'%s', has no such messages",
-              e->config.optimizer, cog_code_name(e->code));
-    COG_CHECK(!cog_optimizer_sends_momentum(o) || strcmp(e->config.downlink, "delta") == 0,
-              COG_ERR_ARGUMENT,
-              "optimizer '%s' sends momentum, which workers then have to know: it needs the "
-              "downlink 'delta', not '%s'",
-              e->config.optimizer, e->config.downlink);
-    COG_CHECK(!cog_optimizer_sends_momentum(o) || cog_channel_sends_all(e->server.channel[0]),
-              COG_ERR_ARGUMENT,
-              "optimizer '%s' divides by a variance that it froze, so every entry of every message "
-              "must be near its value, as with sign, bf16 or qsgd; '%s' diverges",
-              e->config.optimizer, e->job.channel);
-    COG_CHECK(momentum == 0 || cog_optimizer_n_state(o) == 0, COG_ERR_ARGUMENT,
-              "with momentum=%g in the channel the messages carry momentum already; '%s' would add "
-              "its own: use sgd",
-              momentum, e->config.optimizer);
-    return COG_OK;
-}
 
 /* What the messages of one round take. Where workers have to know the optimizer's state, relaying
  * must not be given up for the parameters alone. */
@@ -146,9 +90,14 @@ static cog_status create_server(cog_engine *e) {
                              .staleness = c->staleness};
     COG_TRY(cog_server_open(&e->server, e->job.channel, e->model.block_len));
     const cog_quantizer *q = cog_channel_quantizer(e->server.channel[0]);
-    COG_TRY(check_amplification(e));
+    cog_engine_parts parts = {.config = c,
+                              .code = e->code,
+                              .channel = e->server.channel[0],
+                              .channel_spec = e->job.channel};
+    COG_TRY(cog_engine_check_amplification(&parts));
     COG_TRY(cog_replica_open(c->optimizer, q, e->device, e->code->plan.n_blocks, &e->replica));
-    COG_TRY(check_optimizer(e));
+    parts.optimizer = cog_replica_optimizer(e->replica);
+    COG_TRY(cog_engine_check_optimizer(&parts));
     COG_TRY(cog_replica_reserve(e->replica, e->code->plan.n_messages, cog_code_max_terms(e->code)));
     COG_TRY(set_initial_params(e));
     /* The workers of an all-reduce get parameters only when they are set from outside. */
@@ -259,7 +208,7 @@ static cog_status create_all(cog_engine *e) {
 }
 
 cog_status cog_engine_create(const cog_engine_config *config, cog_engine **out) {
-    COG_TRY(check_config(config));
+    COG_TRY(cog_engine_check_config(config));
     cog_engine *e = calloc(1, sizeof(*e));
     COG_CHECK(e != NULL, COG_ERR_MEMORY, "no memory for an engine");
     e->config = *config;
