@@ -67,6 +67,13 @@ void cog_device_free(cog_device *device, void *memory) {
     if (device != NULL) device->ops->free(device, memory);
 }
 
+/* On a GPU a sum for each tile of 4096 entries and the results, see kernels/predict.cu; on the CPU
+ * 256 for each result. */
+size_t cog_device_sums_bytes(int64_t n) {
+    const int64_t n_tiles = (n + 4095) / 4096;
+    return (size_t)(n_tiles < 256 ? 257 : n_tiles + 1) * 2 * COG_MAX_VECTORS * sizeof(double);
+}
+
 cog_status cog_device_gemm(cog_device *device, bool transpose_a, bool transpose_b, int64_t m,
                            int64_t n, int64_t k, float alpha, const float *a, int64_t lda,
                            int64_t stride_a, const float *b, int64_t ldb, int64_t stride_b,

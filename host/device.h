@@ -26,6 +26,8 @@ typedef struct cog_fold_term {
     float coef;
 } cog_fold_term;
 
+enum { COG_MAX_VECTORS = 17 }; /* a window and a message, see predict.h */
+
 struct cog_kernel_decode; /* kernels.h */
 
 typedef struct cog_device_ops {
@@ -81,6 +83,19 @@ typedef struct cog_device_ops {
     /* y[c] = alpha * sum over rows of d[r, c] + beta * y[c], c < cols */
     cog_status (*sum_rows)(cog_device *device, int64_t rows, int64_t cols, int64_t ld, float alpha,
                            const float *d, float beta, float *y);
+
+    /* Two rows of a Gram matrix in one pass over 1 to COG_MAX_VECTORS vectors of n entries: with
+     * n_rows = 1 or 2, and no more than vectors, the sums over the entries of x[0] x[k] for k >= 0,
+     * then of x[1] x[k] for k >= 1. out, in host memory, is complete on return. Every device gives
+     * the same bits. work [cog_device_sums_bytes(n)], here and below. */
+    cog_status (*products)(cog_device *device, int n_rows, int n_vectors, const float *const *x,
+                           int64_t n, void *work, double *out);
+    /* expected = sum over terms (at most COG_MAX_VECTORS - 1) of coef * x in their order, in double
+     * and rounded once, and *square in host memory = the sum of (target - expected)^2: one pass,
+     * the same bits on every device. expected may be NULL, or target, then square is not set. */
+    cog_status (*predict)(cog_device *device, int n_terms, const float *const *x, const float *coef,
+                          const float *target, int64_t n, float *expected, void *work,
+                          double *square);
 
     /* (optional) One pass over a replica's parameters, see kernels.h; the payloads are in device
      * memory. Default: the loops of replica.c, which need the parameters in host memory. */
@@ -138,6 +153,9 @@ void cog_cuda_spmm_destroy(cog_cuda_spmm *product); /* accepts NULL */
 /* Allocate n floats set to zero. */
 cog_status cog_device_zeros(cog_device *device, int64_t n, float **out);
 void cog_device_free(cog_device *device, void *memory); /* accepts a NULL device or memory */
+
+/* Memory of the device that sums over n entries need. */
+size_t cog_device_sums_bytes(int64_t n);
 
 /* ops->gemm, and gemm_flops kept up to date: the one way to ask for a product. */
 cog_status cog_device_gemm(cog_device *device, bool transpose_a, bool transpose_b, int64_t m,

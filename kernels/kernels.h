@@ -159,6 +159,27 @@ int cog_cuda_topk_above(void *stream, const cog_kernel_format *format, int64_t w
                         int32_t slope, const cog_kernel_terms *terms, float *residual,
                         uint32_t *threshold, void *scratch, void *payload);
 
+/* ---- predict.cu; meaning: host/devices/cpu_loops.inc ----------------------------------------- */
+
+enum { COG_KERNEL_VECTORS = COG_KERNEL_TERMS + 1 };
+
+/* Vectors, the first one or two of which are multiplied with all. */
+typedef struct cog_kernel_vectors {
+    const float *x[COG_KERNEL_VECTORS];
+    int32_t n_vectors;
+    int32_t n_rows; /* 1 or 2 */
+} cog_kernel_vectors;
+
+/* Scratch memory of both launchers, aligned to 16 bytes; it begins with their results. */
+size_t cog_cuda_sums_bytes(int64_t n);
+/* scratch: double [n_rows n_vectors - (n_rows - 1)], the sums over the entries of x[0] x[k], k >=
+ * 0, then of x[1] x[k], k >= 1. */
+int cog_cuda_products(void *stream, const cog_kernel_vectors *vectors, int64_t n, void *scratch);
+/* expected = the sum of the terms, in double, rounded once; expected may be NULL.
+ * scratch: double [1], the sum of (x - expected)^2; without scratch x is not read. */
+int cog_cuda_predict(void *stream, const cog_kernel_terms *terms, const float *x, int64_t n,
+                     float *expected, void *scratch);
+
 /* ---- add.cu; meaning: `add` of host/compress/ ------------------------------------------------ */
 
 /* y[i - first] += weight * decoded(payload)[i] for first <= i < first + count, or all of a dense

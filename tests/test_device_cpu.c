@@ -287,7 +287,7 @@ Test(device_cpu, bf16_is_the_nearest_and_even_on_ties) {
 /* All results of one set of loops on the same input, one after the other. */
 static float *run_all(const cog_cpu_loops *loops, int64_t *n_out) {
     enum { ROWS = 23, BLOCKS = 3, GROUP = 37, LD = BLOCKS * GROUP, N = ROWS * LD };
-    float *all = calloc(8 * N, sizeof(*all)), *out = all;
+    float *all = calloc(10 * N, sizeof(*all)), *out = all;
     float *x = random_vector(11, N), *label = random_vector(12, ROWS);
     for (int i = 0; i < N; i++) x[i] *= 8;
     for (int r = 0; r < ROWS; r++) label[r] = (float)(r % 100);
@@ -303,8 +303,13 @@ static float *run_all(const cog_cpu_loops *loops, int64_t *n_out) {
     loops->fold_columns(ROWS, GROUP, LD, x, 3, terms, out, GROUP), out += N;
     loops->sum_rows(ROWS, LD, LD, 0.9f, x, 0, out);
     loops->relu_backward(x, out, N);
+    const float *vectors[] = {x, all + 5 * N, all + 2 * N}, coefs[] = {1e4f, -0.3f};
+    double work[5 * 256], sums[6];
+    sums[5] = loops->predict(2, vectors + 1, coefs, x, N, all + 8 * N);
+    loops->products(2, 3, vectors, N, work, sums);
+    memcpy(all + 9 * N, sums, sizeof(sums));
     free(x), free(label);
-    *n_out = 8 * N;
+    *n_out = 10 * N;
     return all;
 }
 

@@ -141,6 +141,21 @@ static cog_status cpu_sum_rows(cog_device *device, int64_t rows, int64_t cols, i
     return COG_OK;
 }
 
+static cog_status cpu_products(cog_device *device, int n_rows, int n_vectors, const float *const *x,
+                               int64_t n, void *work, double *out) {
+    state_of(device)->loops->products(n_rows, n_vectors, x, n, work, out);
+    return COG_OK;
+}
+
+static cog_status cpu_predict(cog_device *device, int n_terms, const float *const *x,
+                              const float *coef, const float *target, int64_t n, float *expected,
+                              void *work, double *square) {
+    (void)work;
+    const double sum = state_of(device)->loops->predict(n_terms, x, coef, target, n, expected);
+    if (target != NULL) *square = sum;
+    return COG_OK;
+}
+
 const cog_device_ops cog_device_cpu = {
     .name = "cpu",
     .kind = COG_CPU,
@@ -161,4 +176,6 @@ const cog_device_ops cog_device_cpu = {
     .relu_backward = cpu_relu_backward,
     .fold_columns = cpu_fold_columns,
     .sum_rows = cpu_sum_rows,
+    .products = cpu_products,
+    .predict = cpu_predict,
 };

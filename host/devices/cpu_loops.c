@@ -6,6 +6,9 @@
 
 enum { SUM_TILE = 64 }; /* 4 AVX-512 or 8 AVX2 registers */
 
+/* The order of long sums, see products: what the threads, warps and blocks of a GPU have. */
+enum { COLUMNS = 128, SLAB = 4 * COLUMNS, TILE = 8 * SLAB, TILE_COLUMNS = 256 };
+
 #if defined(__x86_64__)
 #define HAS_SETS 1
 #endif

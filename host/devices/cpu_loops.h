@@ -20,6 +20,10 @@ typedef struct cog_cpu_loops {
                          const cog_fold_term *terms, float *out, int64_t ld_out);
     void (*sum_rows)(int64_t rows, int64_t cols, int64_t ld, float alpha, const float *d,
                      float beta, float *y);
+    void (*products)(int n_rows, int n_vectors, const float *const *x, int64_t n, double *work,
+                     double *out);
+    double (*predict)(int n_terms, const float *const *x, const float *coef, const float *target,
+                      int64_t n, float *expected);
 } cog_cpu_loops;
 
 /* All that this processor can run, the fastest first; ends with NULL. */

@@ -26,6 +26,9 @@
 #define DEVICE_TABLE cog_device_cuda
 #endif
 
+_Static_assert((int)COG_MAX_VECTORS == (int)COG_KERNEL_VECTORS,
+               "a kernel takes all vectors at once");
+
 /* The oldest GPUs that the kernels are compiled for, sm_80. */
 enum { OLDEST_MAJOR = 8 };
 
@@ -286,6 +289,28 @@ static cog_status cuda_sum_rows(cog_device *device, int64_t rows, int64_t cols, 
     RETURN_LAUNCH(device, cog_cuda_sum_rows, rows, cols, ld, alpha, d, beta, y);
 }
 
+/* ---- prediction ------------------------------------------------------------------------------ */
+
+static cog_status cuda_products(cog_device *device, int n_rows, int n_vectors,
+                                const float *const *x, int64_t n, void *work, double *out) {
+    cog_kernel_vectors vectors = {.n_vectors = n_vectors, .n_rows = n_rows};
+    for (int k = 0; k < n_vectors; k++) vectors.x[k] = x[k];
+    COG_CUDA_TRY(device, cog_cuda_products, cog_cuda_of(device)->stream, &vectors, n, work);
+    const int n_sums = n_rows * n_vectors - (n_rows - 1);
+    return cuda_download(device, out, work, (size_t)n_sums * sizeof(*out));
+}
+
+static cog_status cuda_predict(cog_device *device, int n_terms, const float *const *x,
+                               const float *coef, const float *target, int64_t n, float *expected,
+                               void *work, double *square) {
+    cog_kernel_terms terms = {.n_terms = n_terms};
+    for (int k = 0; k < n_terms; k++) terms.x[k] = x[k], terms.coef[k] = coef[k];
+    void *const sums = target != NULL ? work : NULL;
+    COG_CUDA_TRY(device, cog_cuda_predict, cog_cuda_of(device)->stream, &terms, target, n, expected,
+                 sums);
+    return sums != NULL ? cuda_download(device, square, sums, sizeof(*square)) : COG_OK;
+}
+
 static cog_status cuda_decode(cog_device *device, const cog_kernel_decode *work) {
     RETURN_LAUNCH(device, cog_cuda_decode, work);
 }
@@ -311,5 +336,7 @@ const cog_device_ops DEVICE_TABLE = {
     .relu_backward = cuda_relu_backward,
     .fold_columns = cuda_fold_columns,
     .sum_rows = cuda_sum_rows,
+    .products = cuda_products,
+    .predict = cuda_predict,
     .decode = cuda_decode,
 };
