@@ -24,6 +24,7 @@
 #ifndef COG_HOST_CHANNEL_H
 #define COG_HOST_CHANNEL_H
 
+#include "blob.h"
 #include "compress.h"
 
 typedef struct cog_channel cog_channel;
@@ -82,5 +83,16 @@ cog_status cog_channel_receive(cog_channel *channel, const void *payload, size_t
 /* Receiver: the message kept, in host memory, to be read by cog_channel_quantizer(); NULL before
  * the first. */
 const void *cog_channel_payload(const cog_channel *channel, size_t *bytes);
+
+/* ---- channel_save.c -------------------------------------------------------------------------- */
+
+/* Either end: all that later messages depend on, a pending message excepted: settle it first. What
+ * is loaded comes from a stranger. with_payload: a receiver also saves the message it keeps.
+ * ERR_FORMAT   it is not the state of such a channel's end */
+cog_status cog_channel_save(cog_channel *channel, bool with_payload, cog_blob *out);
+cog_status cog_channel_load(cog_channel *channel, const void *state, size_t bytes);
+
+/* The most that a sender of this kind saves; either end knows. */
+size_t cog_channel_max_state(const cog_channel *channel);
 
 #endif

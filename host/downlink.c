@@ -177,6 +177,54 @@ cog_status cog_downlink_encode(cog_downlink *d, int64_t version, cog_downlink_mo
     return encode_whole(d, payload);
 }
 
+/* ---------------------------------------------------------------- save and load */
+
+/* Where each round begins, counted from the first; then where the last ends, and the log. */
+cog_status cog_downlink_save(const cog_downlink *d, cog_blob *out) {
+    const int64_t rounds[2] = {d->oldest, d->newest};
+    COG_TRY(cog_blob_add(out, rounds, sizeof(rounds)));
+    if (d->kind != DELTA) return COG_OK;
+    for (int64_t r = d->oldest; r <= d->newest; r++) {
+        const uint64_t at = (r < d->newest ? d->offset[r % MAX_ROUNDS] : d->end) - d->begin;
+        COG_TRY(cog_blob_add(out, &at, sizeof(at)));
+    }
+    return cog_blob_add(out, d->log + d->begin, d->end - d->begin);
+}
+
+static cog_status load_log(cog_downlink *d, int64_t oldest, int64_t newest, cog_span *span) {
+    uint64_t at, last = 0;
+    const size_t limit = dense_bytes(d);
+    COG_CHECK(oldest >= 0 && newest - oldest >= 0 && newest - oldest <= MAX_ROUNDS, COG_ERR_FORMAT,
+              "a log of updates claims the rounds %lld to %lld", (long long)oldest,
+              (long long)newest);
+    for (int64_t r = oldest; r <= newest; r++, last = at) {
+        COG_TRY(cog_span_read(span, &at, sizeof(at)));
+        COG_CHECK(at >= last && at <= limit && (r > oldest || at == 0), COG_ERR_FORMAT,
+                  "a log of updates puts round %lld at byte %llu", (long long)r,
+                  (unsigned long long)at);
+        if (r < newest) d->offset[r % MAX_ROUNDS] = at;
+    }
+    d->begin = 0;
+    d->end = last;
+    return cog_span_read(span, d->log, d->end);
+}
+
+cog_status cog_downlink_load(cog_downlink *d, int64_t round, const void *state, size_t bytes) {
+    cog_span span = {state, bytes};
+    int64_t rounds[2];
+    COG_TRY(cog_span_read(&span, rounds, sizeof(rounds)));
+    if (d->kind == DELTA) {
+        COG_CHECK(rounds[1] == round, COG_ERR_FORMAT,
+                  "a log of updates ends in round %lld, not %lld", (long long)rounds[1],
+                  (long long)round);
+        COG_TRY(load_log(d, rounds[0], rounds[1], &span));
+    }
+    d->oldest = rounds[0];
+    d->newest = round;
+    d->dense_round = -1;
+    return cog_span_end(&span);
+}
+
 /* ---------------------------------------------------------------- worker end */
 
 static cog_status apply_updates(cog_replica *replica, const cog_quantizer *q, int32_t n_rows,

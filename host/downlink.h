@@ -12,6 +12,7 @@
 #ifndef COG_HOST_DOWNLINK_H
 #define COG_HOST_DOWNLINK_H
 
+#include "blob.h"
 #include "replica.h"
 
 /* How a PARAMS payload is to be read. */
@@ -45,6 +46,12 @@ cog_status cog_downlink_record(cog_downlink *downlink, int64_t round, const cog_
 
 /* The parameters were set from outside: no history leads to them. */
 void cog_downlink_forget(cog_downlink *downlink, int64_t round);
+
+/* The rounds recorded so far, so that workers that were known to hold one of them are still served
+ * from there. load: into one that has recorded nothing; ERR_FORMAT unless they lead to `round`. */
+cog_status cog_downlink_save(const cog_downlink *downlink, cog_blob *out);
+cog_status cog_downlink_load(cog_downlink *downlink, int64_t round, const void *state,
+                             size_t bytes);
 
 /* Payload that takes a worker from `version` (-1: it knows nothing) to the rounds recorded so far.
  * It stays until the next call. */

@@ -1,36 +1,14 @@
 /* engine.c - puts a run together: job, server and the workers that live in this process. */
-#include "cograd/engine.h"
-
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "check.h"
 #include "engine_checks.h"
-#include "server.h"
-#include "worker.h"
+#include "engine_parts.h"
 
 /* Rows the server evaluates at a time. */
 enum { EVALUATION_ROWS = 500 };
-
-struct cog_engine {
-    cog_engine_config config;
-    cog_model model;
-    cog_code *code;
-    cog_stragglers *stragglers;
-    cog_transport *transport;
-    cog_job job;
-    cog_worker **worker; /* [n_workers], those in other processes NULL */
-    cog_server server;
-    cog_device *device; /* the server's */
-    cog_replica *replica;
-    cog_downlink *downlink;
-    bool started;
-    struct timespec start;
-
-    void *workspace;
-    float *x, *y; /* [EVALUATION_ROWS, n_features], [EVALUATION_ROWS] device */
-};
 
 cog_engine_config cog_engine_config_default(void) {
     return (cog_engine_config){
@@ -117,7 +95,7 @@ static cog_status agree(cog_engine *e) {
     cog_channel *channel;
     COG_TRY(
         cog_channel_open(e->job.channel, e->device, e->model.block_len, COG_RECEIVER, &channel));
-    const size_t up = cog_channel_max_bytes(channel);
+    const size_t up = cog_channel_max_bytes(channel), state = cog_channel_max_state(channel);
     size_t round_bytes;
     const cog_status status = find_round_bytes(e, cog_channel_quantizer(channel), &round_bytes);
     cog_channel_close(channel);
@@ -130,6 +108,7 @@ static cog_status agree(cog_engine *e) {
     e->job.optimizer = steps_itself ? c->optimizer : "sgd";
     const size_t down = (1 + COG_OPTIMIZER_MAX_STATE) * whole; /* also of a DONE frame */
     e->transport->max_payload = up > down ? up : down;
+    if (state > e->transport->max_payload) e->transport->max_payload = state;
     return COG_OK;
 }
 
@@ -212,7 +191,8 @@ cog_status cog_engine_create(const cog_engine_config *config, cog_engine **out) 
     cog_engine *e = calloc(1, sizeof(*e));
     COG_CHECK(e != NULL, COG_ERR_MEMORY, "no memory for an engine");
     e->config = *config;
-    const cog_status status = create_all(e);
+    cog_status status = create_all(e);
+    if (status == COG_OK) status = cog_engine_describe(config, &e->description);
     if (status != COG_OK) {
         cog_engine_destroy(e);
         return status;
@@ -240,6 +220,7 @@ void cog_engine_destroy(cog_engine *e) {
     cog_stragglers_close(e->stragglers);
     cog_model_close(&e->model);
     cog_code_destroy(e->code);
+    free(e->description);
     free(e);
 }
 
@@ -251,12 +232,15 @@ cog_report cog_engine_report(const cog_engine *e) {
     report.bytes_up = e->transport->bytes_up;
     report.bytes_down = e->transport->bytes_down;
     report.frames_refused = e->transport->frames_refused;
+    report.seconds = e->seconds_before;
+    report.virtual_seconds = e->transport->begin;
     if (!e->started) return report;
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    report.seconds =
-        (double)(now.tv_sec - e->start.tv_sec) + 1e-9 * (double)(now.tv_nsec - e->start.tv_nsec);
+    report.seconds = e->seconds_before + (double)(now.tv_sec - e->start.tv_sec) +
+                     1e-9 * (double)(now.tv_nsec - e->start.tv_nsec);
     report.virtual_seconds = e->transport->ops->now(e->transport);
+    if (!e->transport->is_virtual) report.virtual_seconds += e->transport->begin;
     return report;
 }
 
@@ -270,12 +254,16 @@ static cog_status run_until(cog_engine *e, int64_t until) {
     return COG_OK;
 }
 
+cog_status cog_engine_start(cog_engine *e) {
+    if (e->started) return COG_OK;
+    clock_gettime(CLOCK_MONOTONIC, &e->start);
+    COG_TRY(e->transport->ops->start(e->transport));
+    e->started = true;
+    return COG_OK;
+}
+
 cog_status cog_engine_run(cog_engine *e, int64_t n_rounds, cog_report_fn on_report, void *user) {
-    if (!e->started) {
-        clock_gettime(CLOCK_MONOTONIC, &e->start);
-        COG_TRY(e->transport->ops->start(e->transport));
-        e->started = true;
-    }
+    COG_TRY(cog_engine_start(e));
     if (is_worker(e)) return e->transport->ops->serve(e->transport);
     while (e->server.round < n_rounds) {
         const int64_t every = e->config.report_every;

@@ -194,3 +194,31 @@ void cog_mirror_push(cog_mirror *m, bool fired, const float *estimate) {
     else
         cog_memory_forget(&m->memory);
 }
+
+/* ---------------------------------------------------------------- save and load */
+
+size_t cog_mirror_max_state(const cog_mirror *m) {
+    return 2 * sizeof(int32_t) +
+           ((size_t)m->memory.room + 1) * (size_t)m->predictor.n * sizeof(float);
+}
+
+cog_status cog_mirror_save(const cog_mirror *m, cog_blob *out) {
+    const int32_t count[2] = {m->memory.count, m->previous != NULL};
+    const size_t bytes = (size_t)m->predictor.n * sizeof(float);
+    COG_TRY(cog_blob_add(out, count, sizeof(count)));
+    for (int i = 0; i < m->memory.count; i++) COG_TRY(cog_blob_add(out, m->memory.x[i], bytes));
+    return m->previous != NULL ? cog_blob_add(out, m->previous, bytes) : COG_OK;
+}
+
+cog_status cog_mirror_load(cog_mirror *m, cog_span *state) {
+    int32_t count[2];
+    const size_t bytes = (size_t)m->predictor.n * sizeof(float);
+    COG_TRY(cog_span_read(state, count, sizeof(count)));
+    COG_CHECK(count[0] >= 0 && count[0] <= m->memory.room && count[1] == (m->previous != NULL),
+              COG_ERR_FORMAT, "a predictor that remembers %d messages was saved with %d",
+              m->memory.room, count[0]);
+    cog_memory_forget(&m->memory);
+    for (; m->memory.count < count[0]; m->memory.count++)
+        COG_TRY(cog_span_read(state, m->memory.x[m->memory.count], bytes));
+    return m->previous != NULL ? cog_span_read(state, m->previous, bytes) : COG_OK;
+}

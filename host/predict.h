@@ -15,6 +15,7 @@
 
 #include <stddef.h>
 
+#include "blob.h"
 #include "spec.h"
 
 enum { COG_MAX_WINDOW = 16 };
@@ -101,5 +102,10 @@ const float *cog_mirror_expected(const cog_mirror *mirror);
 
 /* Both: the message predicted last was used, and stands as `estimate` [n]. */
 void cog_mirror_push(cog_mirror *mirror, bool fired, const float *estimate);
+
+/* Both: what is remembered between messages. load: ERR_FORMAT unless it is of such an end. */
+size_t cog_mirror_max_state(const cog_mirror *mirror);
+cog_status cog_mirror_save(const cog_mirror *mirror, cog_blob *out);
+cog_status cog_mirror_load(cog_mirror *mirror, cog_span *state);
 
 #endif

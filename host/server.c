@@ -14,6 +14,7 @@ static cog_status ask(cog_server *s, int worker) {
     cog_downlink_mode mode;
     const void *payload;
     size_t bytes;
+    COG_TRY(cog_server_restore(s, worker));
     COG_TRY(cog_downlink_encode(s->downlink, s->version[worker], &mode, &payload, &bytes));
     cog_frame_header header = cog_frame_make(COG_FRAME_PARAMS, 0, s->round);
     header.mode = (uint16_t)mode;
@@ -77,11 +78,18 @@ static cog_status take_join(cog_server *s, int worker) {
     return after_message(s, worker, s->arrived[last]);
 }
 
+/* For a checkpoint that was given up. */
+static cog_status ignore_state(cog_server *s, const cog_frame *frame) {
+    s->transport->bytes_up -= cog_frame_bytes(&frame->header);
+    return COG_OK;
+}
+
 static cog_status take(cog_server *s, const cog_frame *frame) {
     const cog_frame_header *h = &frame->header;
     const cog_plan *plan = &s->code->plan;
     if (h->kind == COG_FRAME_LOST) return cog_server_lose(s, frame);
     if (h->kind == COG_FRAME_JOIN) return take_join(s, h->source - 1);
+    if (h->kind == COG_FRAME_STATE) return ignore_state(s, frame);
     COG_CHECK(h->message >= 0 && h->message < plan->n_messages &&
                   plan->owner[h->message] == h->source - 1 && h->round >= 0 && h->round <= s->round,
               COG_ERR_FORMAT, "rank %d sent message %d of round %lld in round %lld", h->source,
@@ -189,6 +197,7 @@ static cog_status grant(cog_server *s, int64_t until) {
         cog_downlink_mode mode = COG_DOWNLINK_FP32;
         const void *payload = NULL;
         size_t bytes = 0;
+        COG_TRY(cog_server_restore(s, w));
         if (s->version[w] < 0)
             COG_TRY(cog_downlink_encode(s->downlink, -1, &mode, &payload, &bytes));
         cog_frame_header header = cog_frame_make(COG_FRAME_RUN, 0, until);
@@ -206,6 +215,7 @@ static cog_status grant(cog_server *s, int64_t until) {
 static cog_status take_done(cog_server *s, const cog_frame *frame, int64_t until, int *n_left) {
     const size_t bytes = (size_t)cog_replica_n_params(s->replica) * sizeof(float);
     const int worker = frame->header.source - 1;
+    if (frame->header.kind == COG_FRAME_STATE) return ignore_state(s, frame);
     COG_CHECK(frame->header.kind != COG_FRAME_LOST && frame->header.kind != COG_FRAME_JOIN,
               COG_ERR_TRANSPORT, "an all-reduce needs the workers it began with: worker %d %s",
               worker, frame->header.kind == COG_FRAME_LOST ? "is gone" : "is another one");
@@ -242,13 +252,17 @@ cog_status cog_server_reduced_rounds(cog_server *s, int64_t until) {
 
 /* ---------------------------------------------------------------- open and close */
 
+void cog_server_abandon_round(cog_server *s) {
+    cog_update_clear(&s->update);
+    settle(s);
+    s->asked = false;
+}
+
 void cog_server_forget(cog_server *s) {
     for (int w = 0; w < s->transport->n_workers; w++) s->version[w] = -1;
     cog_downlink_forget(s->downlink, s->round);
     memset(s->held, 0, (size_t)s->arrivals.n_messages);
-    cog_update_clear(&s->update);
-    settle(s);
-    s->asked = false;
+    cog_server_abandon_round(s);
 }
 
 cog_status cog_server_open(cog_server *s, const char *channel, int64_t block_len) {
@@ -267,6 +281,8 @@ cog_status cog_server_open(cog_server *s, const char *channel, int64_t block_len
     s->gone = calloc(workers, 1);
     s->renewed = calloc(messages, 1);
     s->may_come = calloc(messages, 1);
+    s->resting = calloc(workers, sizeof(*s->resting));
+    s->to_restore = calloc(workers, 1);
     s->channel_spec = strdup(channel);
     s->order = calloc((size_t)terms + 1, sizeof(*s->order));
     s->first = calloc(messages + 1, sizeof(*s->first));
@@ -274,7 +290,8 @@ cog_status cog_server_open(cog_server *s, const char *channel, int64_t block_len
     s->decoding.capacity = terms;
     COG_CHECK(s->channel && s->arrived && s->held && s->age && s->awaited && s->version &&
                   s->accepted && s->idle && s->missing && s->gone && s->renewed && s->may_come &&
-                  s->channel_spec && s->order && s->first && s->decoding.terms,
+                  s->resting && s->to_restore && s->channel_spec && s->order && s->first &&
+                  s->decoding.terms,
               COG_ERR_MEMORY, "no memory for a server of %zu messages", messages);
     s->arrivals = (cog_arrivals){
         .n_messages = plan->n_messages, .arrived = s->arrived, .held = s->held, .age = s->age};
@@ -289,10 +306,10 @@ cog_status cog_server_open(cog_server *s, const char *channel, int64_t block_len
 void cog_server_close(cog_server *s) {
     for (int m = 0; s->channel != NULL && m < s->code->plan.n_messages; m++)
         cog_channel_close(s->channel[m]);
-    void *owned[] = {s->channel, s->arrived, s->held,         s->age,
-                     s->awaited, s->version, s->accepted,     s->idle,
-                     s->missing, s->gone,    s->renewed,      s->may_come,
-                     s->order,   s->first,   s->channel_spec, s->decoding.terms};
+    void *owned[] = {s->channel,        s->arrived,  s->held,       s->age,     s->awaited,
+                     s->version,        s->accepted, s->idle,       s->missing, s->gone,
+                     s->renewed,        s->may_come, s->order,      s->first,   s->channel_spec,
+                     s->decoding.terms, s->resting,  s->to_restore, s->resumed};
     for (size_t i = 0; i < sizeof(owned) / sizeof(owned[0]); i++) free(owned[i]);
     cog_update_free(&s->update);
     cog_sums_close(s->sums);

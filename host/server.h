@@ -4,6 +4,7 @@
 
 #include "cograd/engine.h"
 #include "channel.h"
+#include "checkpoint.h"
 #include "code.h"
 #include "downlink.h"
 #include "sums.h"
@@ -47,6 +48,14 @@ typedef struct cog_server {
     char *channel_spec; /* to begin channels anew */
     char hopeless[640]; /* why those who are left cannot end a round; "" when they can */
 
+    /* checkpoints: server_save.c */
+    int32_t *resting;  /* [n_workers] frames of its state that a worker still owes */
+    int32_t n_resting; /* workers that owe some */
+    int64_t n_rests;
+    void *resumed;        /* the file this run goes on from, as long as workers need it */
+    uint8_t *to_restore;  /* [n_workers] it has not got its state yet */
+    int32_t n_to_restore; /* of them */
+
     cog_decoding decoding;
     int32_t *order;            /* [max terms] decoding terms sorted by message */
     int32_t *first;            /* [n_messages + 1] of a message in `order` */
@@ -70,6 +79,23 @@ cog_status cog_server_reduced_rounds(cog_server *s, int64_t until);
 /* The parameters were set from outside: every worker gets all of them, and nothing that was
  * computed at the old ones is used any more. */
 void cog_server_forget(cog_server *s);
+
+/* What has arrived for the round under way counts as never sent. */
+void cog_server_abandon_round(cog_server *s);
+
+/* ---- server_save.c: checkpoints -------------------------------------------------------------- */
+
+/* Everybody comes to rest: answers under way are dropped as they arrive, and all workers are idle
+ * and have settled their channels. What they and this server know goes to `out`; NULL: nowhere.
+ * ERR_TIMEOUT when a worker says nothing; the run can go on then. */
+cog_status cog_server_save(cog_server *s, cog_checkpoint *out);
+
+/* Into a server that has asked nobody yet, of a run like the one that was saved. `file` was checked
+ * and is the server's from now on, whatever comes of it. */
+cog_status cog_server_load(cog_server *s, void *file, int64_t round);
+
+/* Before a worker is asked for the first time: have it know what it knew. */
+cog_status cog_server_restore(cog_server *s, int worker);
 
 /* ---- server_wait.c --------------------------------------------------------------------------- */
 

@@ -32,6 +32,13 @@ typedef enum cog_frame_kind {
     /* Transport to server, about rank `source`. */
     COG_FRAME_LOST, /* it is gone with all it owed; the payload says why, as an end of a sentence */
     COG_FRAME_JOIN, /* it is there, anew: it knows nothing but its initial parameters */
+    /* Checkpoints; free in virtual time, and not in the byte counts of a run. */
+    COG_FRAME_SAVE, /* server to worker: settle by `accepted`, then send your state; mode 1: and the
+                       replica; round: number of this request */
+    COG_FRAME_STATE, /* worker to server: of the channel of `message`; at last, with message -1, the
+                        replica or nothing. round: number of the request */
+    COG_FRAME_LOAD,  /* server to worker: what STATE brought; of the replica, its version is `round`
+                      */
     /* Between the ends of a transport: the engine never sees those from here on. */
     COG_FRAME_PRIVATE,
     COG_FRAME_KINDS = COG_FRAME_PRIVATE + 8
@@ -123,6 +130,7 @@ struct cog_transport {
     /* What a worker that comes from outside is told: the server's to set before start (borrowed,
      * may be NULL); in such a worker's process, what it was told. */
     const char *settings;
+    double begin; /* virtual time: where it starts, 0 but when a run is resumed */
     void *state;
 };
 
@@ -157,9 +165,15 @@ static inline int64_t cog_frame_bytes(const cog_frame_header *header) {
     return (int64_t)(sizeof(cog_frame_header) + header->bytes);
 }
 
+/* Does it cost no virtual time? */
+static inline bool cog_frame_is_free(const cog_frame_header *header) {
+    return header->kind >= COG_FRAME_SAVE && header->kind <= COG_FRAME_LOAD;
+}
+
 /* Those that virtual time charges for: the parameters in a DONE frame are for the server to look
  * at and no part of the all-reduce, so looking often must not make it slow. */
 static inline int64_t cog_frame_timed_bytes(const cog_frame_header *header) {
+    if (cog_frame_is_free(header)) return 0;
     return header->kind == COG_FRAME_DONE ? (int64_t)sizeof(*header) : cog_frame_bytes(header);
 }
 

@@ -1,36 +1,12 @@
 /* worker.c - the worker's round. */
-#include "worker.h"
-
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#include "channel.h"
 #include "check.h"
 #include "range.h"
-#include "shard_batch.h"
-
-struct cog_worker {
-    const cog_job *job;
-    int index; /* rank - 1 */
-    cog_device *device;
-    cog_replica *replica;
-    cog_optimizer *schedule; /* of no parameters: the scale of messages */
-    int64_t version;         /* updates the replica holds */
-    int64_t run_until;       /* all-reduce: rounds granted by the server */
-    cog_update update;       /* scratch of the downlink */
-    cog_shard_batch rows;
-    void *workspace;       /* of the model */
-    float *message;        /* [block_len]; all-reduce: the gradient */
-    float *reduced;        /* all-reduce: the gradient in host memory; the same vector on the CPU */
-    int32_t first, count;  /* its messages are rows first .. first + count - 1 of the plan */
-    cog_channel **channel; /* [count] sending ends */
-    cog_slice *slices;     /* [terms of the longest message] */
-    const void **payload;  /* [count] packed, waiting to be sent */
-    size_t *bytes;         /* [count] */
-    double flops;          /* of a round: the rows change, their number does not */
-};
+#include "worker_parts.h"
 
 /* ---------------------------------------------------------------- create and destroy */
 
@@ -166,6 +142,7 @@ void cog_worker_destroy(cog_worker *w) {
     cog_replica_close(w->replica);
     cog_optimizer_close(w->schedule);
     cog_update_free(&w->update);
+    cog_blob_free(&w->state);
     cog_shard_batch_close(&w->rows);
     if (w->reduced != w->message) free(w->reduced);
     cog_device_free(w->device, w->workspace);
@@ -341,6 +318,8 @@ cog_status cog_worker_handle(void *worker, const cog_frame *frame) {
     case COG_FRAME_PARAMS: COG_TRY(take_params(w, frame)); return answer(w);
     case COG_FRAME_RUN: return begin_run(w, frame);
     case COG_FRAME_REDUCED: return end_reduced_round(w);
+    case COG_FRAME_SAVE: return cog_worker_save(w, &frame->header);
+    case COG_FRAME_LOAD: return cog_worker_load(w, frame);
     default: COG_FAIL(COG_ERR_FORMAT, "a worker got a frame of kind %d", frame->header.kind);
     }
 }

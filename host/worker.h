@@ -37,7 +37,7 @@ typedef struct cog_worker cog_worker;
 cog_status cog_worker_create(const cog_job *job, int worker, cog_worker **out);
 void cog_worker_destroy(cog_worker *worker); /* accepts NULL */
 
-/* A cog_handle_fn: takes PARAMS, RUN and REDUCED. */
+/* A cog_handle_fn: takes PARAMS, RUN, REDUCED, SAVE and LOAD. */
 cog_status cog_worker_handle(void *worker, const cog_frame *frame);
 
 #endif

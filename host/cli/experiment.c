@@ -11,12 +11,18 @@
 #include <time.h>
 
 #include "complain.h"
+#include "file.h"
 #include "interrupt.h"
 
 enum { LONGEST_STEP = 10 }; /* rounds between two looks at the signals */
 
 /* A loss that grew so many times does not come back. One below 1 at the start counts as 1. */
 static const double hopeless_growth = 1e6;
+
+static const char checkpoint_name[] = "checkpoint";
+
+/* Seconds for a last checkpoint after a signal. */
+static const double last_patience = 5;
 
 typedef struct session {
     cog_experiment *out;
@@ -27,7 +33,10 @@ typedef struct session {
     void *user;
     double target;
     int64_t last_round;
-    double spent; /* seconds of evaluation so far */
+    double spent;             /* seconds of evaluation so far */
+    char *checkpoint;         /* path, or NULL */
+    int64_t checkpoint_round; /* of the one written last */
+    double finish_by;         /* what is left to do after a signal has so long; 0 before */
     bool ended;
     int status;
 } session;
@@ -56,19 +65,21 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* The largest divisor of report_every up to LONGEST_STEP: every report falls on a step. */
-static int64_t step_of(int64_t report_every) {
+/* The largest step up to LONGEST_STEP on which every report and every checkpoint falls. */
+static int64_t step_of(const cog_options *o) {
     int64_t step = LONGEST_STEP;
-    while (report_every % step != 0) step--;
+    const int64_t every = o->checkpoint != NULL ? o->checkpoint_every : o->report_every;
+    while (o->report_every % step != 0 || every % step != 0) step--;
     return step;
 }
 
 static bool is_interrupted(void *user) {
-    (void)user;
+    const session *s = user;
+    if (s != NULL && s->finish_by > 0) return now() > s->finish_by;
     return cog_interrupt_signal() != 0;
 }
 
-static cog_engine_config configure(const cog_options *o, const cog_problem *problem) {
+static cog_engine_config configure(const cog_options *o, const cog_problem *problem, session *s) {
     return (cog_engine_config){
         .train = problem->train,
         .model = o->model,
@@ -82,11 +93,12 @@ static cog_engine_config configure(const cog_options *o, const cog_problem *prob
         .n_workers = (int32_t)o->workers,
         .batch = o->batch,
         .staleness = o->staleness,
-        .report_every = step_of(o->report_every),
+        .report_every = step_of(o),
         .timeout = o->timeout,
         .max_amplification = o->max_amplification,
         .seed = (uint64_t)o->seed,
         .stop = is_interrupted,
+        .stop_user = s,
     };
 }
 
@@ -174,16 +186,54 @@ static void look(session *s, const cog_report *report) {
         end(s, COG_END_TARGET, 0);
 }
 
+static void keep(session *s, int64_t round) {
+    const cog_status status = cog_engine_save(s->engine, s->checkpoint);
+    if (status == COG_OK) s->checkpoint_round = round;
+    if (status != COG_OK && cog_interrupt_signal() == 0) fail(s, status);
+}
+
 static bool on_report(const cog_report *report, void *user) {
     session *s = user;
     const cog_options *o = s->out->options;
     if (report->round % o->report_every == 0) look(s, report);
+    if (s->checkpoint != NULL && report->round % o->checkpoint_every == 0 && !s->ended)
+        keep(s, report->round);
     const int signal = cog_interrupt_signal();
     if (signal != 0)
         end(s, COG_END_INTERRUPTED, COG_EXIT_SIGNAL + signal);
     else if (report->seconds - s->spent >= o->seconds)
         end(s, COG_END_SECONDS, 0);
     return !s->ended;
+}
+
+/* ---- checkpoints ----------------------------------------------------------------------------- */
+
+static cog_status resume(cog_engine *engine, const char *folder) {
+    char *path = cog_path_join(folder, checkpoint_name);
+    if (path == NULL) return COG_ERR_MEMORY;
+    const cog_status status = cog_engine_load(engine, path);
+    free(path);
+    return status;
+}
+
+static int prepare_checkpoint(session *s, const char *folder) {
+    if (folder == NULL) return 0;
+    const int status = cog_folder_make(folder);
+    if (status != 0) return status;
+    s->checkpoint = cog_path_join(folder, checkpoint_name);
+    s->checkpoint_round = -1;
+    return s->checkpoint != NULL ? 0 : COG_EXIT_FAILED;
+}
+
+/* The last round is worth keeping, unless its loss is lost. After a signal workers that are busy
+ * are waited for a little: else the checkpoint before stands. */
+static void keep_last(session *s, int64_t round) {
+    const cog_ending ending = s->out->ending;
+    if (s->checkpoint == NULL || s->checkpoint_round == round) return;
+    if (s->ended && (ending == COG_END_FAILED || ending == COG_END_DIVERGED)) return;
+    if (cog_interrupt_signal() != 0) s->finish_by = now() + last_patience;
+    const cog_status status = cog_engine_save(s->engine, s->checkpoint);
+    if (status != COG_OK && s->finish_by == 0) fail(s, status);
 }
 
 /* ---- the run --------------------------------------------------------------------------------- */
@@ -201,6 +251,7 @@ static void train(session *s) {
     const int signal = cog_interrupt_signal();
     if (signal != 0 && last.round < s->last_round)
         end(s, COG_END_INTERRUPTED, COG_EXIT_SIGNAL + signal);
+    keep_last(s, last.round);
     end(s, COG_END_ROUNDS, 0);
     double unused;
     s->out->train_loss = NAN;
@@ -211,10 +262,11 @@ static void train(session *s) {
 
 int cog_experiment_check(const cog_options *options, const char *about,
                          const cog_problem *problem) {
-    const cog_engine_config config = configure(options, problem);
+    const cog_engine_config config = configure(options, problem, NULL);
     cog_engine *engine = NULL;
     int64_t rounds;
     cog_status status = cog_engine_create(&config, &engine);
+    if (status == COG_OK && options->resume != NULL) status = resume(engine, options->resume);
     cog_engine_destroy(engine);
     if (status == COG_OK) status = count_rounds(options, problem, &rounds);
     return status == COG_OK ? 0 : cog_complain_status(status, about);
@@ -234,16 +286,21 @@ int cog_experiment_run(const cog_options *options, const char *about, const cog_
                  .target =
                      asked || !cog_options_limited(options) ? options->target_accuracy : INFINITY};
     out->has_target = out->has_classes && isfinite(s.target);
-    cog_engine_config config = configure(options, problem);
+    cog_engine_config config = configure(options, problem, &s);
     config.settings = cog_settings_make(options);
     if (config.settings == NULL) return COG_EXIT_USAGE;
     cog_status status = cog_engine_create(&config, &s.engine);
+    if (status == COG_OK && options->resume != NULL) status = resume(s.engine, options->resume);
     if (status == COG_OK) status = count_rounds(options, problem, &s.last_round);
-    if (status == COG_OK)
-        train(&s);
-    else
+    const int prepared = status == COG_OK ? prepare_checkpoint(&s, options->checkpoint) : 0;
+    if (status != COG_OK)
         fail(&s, status);
+    else if (prepared != 0)
+        end(&s, COG_END_OUTPUT, prepared);
+    else
+        train(&s);
     cog_engine_destroy(s.engine);
+    free(s.checkpoint);
     return s.status;
 }
 
@@ -262,7 +319,7 @@ static int exit_status_of(cog_status status) {
 }
 
 int cog_experiment_serve(const cog_options *options, const cog_problem *problem) {
-    const cog_engine_config config = configure(options, problem);
+    const cog_engine_config config = configure(options, problem, NULL);
     cog_engine *engine = NULL;
     cog_status status = cog_engine_create(&config, &engine);
     int exit_status = exit_status_of(status); /* what was written wrong is wrong for the server */
@@ -274,7 +331,7 @@ int cog_experiment_serve(const cog_options *options, const cog_problem *problem)
 
 cog_status cog_experiment_work(const cog_options *options, const cog_problem *problem,
                                cog_link *link) {
-    cog_engine_config config = configure(options, problem);
+    cog_engine_config config = configure(options, problem, NULL);
     config.link = link;
     cog_engine *engine = NULL;
     cog_status status = cog_engine_create(&config, &engine);

@@ -72,6 +72,7 @@ void cog_options_default(cog_options *out) {
         .epochs = INFINITY,
         .seconds = INFINITY,
         .report_every = config.report_every,
+        .checkpoint_every = 100,
         .baseline = "none",
         .jobs = 1,
         .patience = 60,

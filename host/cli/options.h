@@ -89,6 +89,12 @@ typedef enum cog_option_group {
         "evaluate and log this often")                                                             \
     TEXT(out, "out", "DIR", COG_GROUP_OUTPUT, COG_FOR_RUNS,                                        \
          "write record.json, log.jsonl, curves.gp and, with gnuplot, curves.png there")            \
+    TEXT(checkpoint, "checkpoint", "DIR", COG_GROUP_OUTPUT, COG_FOR_TRAIN | COG_FOR_FILE,          \
+         "keep what the run needs to go on in DIR/checkpoint")                                     \
+    INT(checkpoint_every, "checkpoint-every", "ROUNDS", COG_GROUP_OUTPUT,                          \
+        COG_FOR_TRAIN | COG_FOR_FILE, 1, INT64_MAX, "write it this often, and at the end")         \
+    TEXT(resume, "resume", "DIR", COG_GROUP_OUTPUT, COG_FOR_TRAIN | COG_FOR_FILE,                  \
+         "go on from DIR/checkpoint, with the options of the run that wrote it")                   \
     TEXT(json, "json", "FILE", COG_GROUP_OUTPUT, COG_FOR_RUNS, "write the record there")           \
     TEXT(baseline, "baseline", "CODE", COG_GROUP_OUTPUT, COG_FOR_TRAIN | COG_FOR_FILE,             \
          "train the same problem with this code too, uncompressed, and print both; or none")       \

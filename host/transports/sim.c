@@ -33,6 +33,7 @@ enum { PARALLEL_SUM_FLOATS = 1 << 18 };
 typedef struct worker {
     double clock;
     double down_free, up_free; /* when its links are free again */
+    double last_sent;          /* when the frame it sent last arrives */
     int64_t n_sent;
     cog_parcel_list inbox, outbox;
     bool queued;   /* in `runnable` */
@@ -95,7 +96,12 @@ static void add_runnable(sim *state, int i) {
 
 static void post_up(const sim *state, worker *self, cog_parcel *parcel) {
     const int64_t bytes = cog_frame_timed_bytes(&parcel->frame.header);
-    parcel->time = pass_link(self->clock, &self->up_free, bytes, state->bandwidth) + state->latency;
+    if (cog_frame_is_free(&parcel->frame.header)) /* but it overtakes nothing */
+        parcel->time = fmax(self->clock, self->last_sent);
+    else
+        parcel->time =
+            pass_link(self->clock, &self->up_free, bytes, state->bandwidth) + state->latency;
+    self->last_sent = parcel->time;
     cog_parcel_push(&self->outbox, parcel);
 }
 
@@ -253,7 +259,8 @@ static cog_status start_all(cog_transport *transport) {
     const size_t n = (size_t)transport->n_workers;
     state->n_workers = transport->n_workers;
     state->n_runnable = state->n_waiting = 0;
-    state->now = state->down_free = state->up_free = 0;
+    state->now = transport->begin;
+    state->down_free = state->up_free = 0;
     state->workers = calloc(n, sizeof(*state->workers));
     state->runnable = calloc(n, sizeof(*state->runnable));
     state->parts = calloc(n, sizeof(*state->parts));
@@ -305,8 +312,12 @@ static cog_status send(cog_transport *transport, int from, int to, const cog_fra
     cog_parcel *parcel;
     COG_TRY(cog_parcel_broadcast(&state->parcels, header, payload, &parcel));
     const int64_t bytes = cog_frame_bytes(header);
-    const double ready = pass_server_link(state, state->now, &state->down_free, bytes);
-    parcel->time = pass_link(ready, &receiver->down_free, bytes, state->bandwidth) + state->latency;
+    parcel->time = state->now;
+    if (!cog_frame_is_free(header)) {
+        const double ready = pass_server_link(state, state->now, &state->down_free, bytes);
+        parcel->time =
+            pass_link(ready, &receiver->down_free, bytes, state->bandwidth) + state->latency;
+    }
     transport->bytes_down += bytes;
     cog_parcel_push(&receiver->inbox, parcel);
     add_runnable(state, to - 1);

@@ -120,6 +120,25 @@ cog_status cog_engine_rank(const cog_engine_config *config, int *out);
 cog_status cog_engine_run(cog_engine *engine, int64_t n_rounds, cog_report_fn on_report,
                           void *user);
 
+/* A checkpoint: all that the run needs to go on, at `path`. It is written under another name and
+ * renamed: one that was there before stays until this one is complete on the disk. Between two runs
+ * or from on_report, in the server's process.
+ *     Answers that are under way are waited for, and dropped; their workers are asked again. So a
+ * run with checkpoints goes on, from any of them, as it went on itself, bit for bit, wherever the
+ * run repeats at all (transport "sim"; and any other when rounds wait for every worker). And when
+ * rounds wait for every worker, nothing is under way, and that is the run without checkpoints.
+ * ERR_TIMEOUT   a worker did not send its state within `timeout`; the run can go on
+ * ERR_IO        it could not be written */
+cog_status cog_engine_save(cog_engine *engine, const char *path);
+
+/* Go on from a checkpoint, in an engine that has not run yet. The configuration is that of the run
+ * that was saved; transport, device, stragglers, staleness, report_every, timeout and
+ * max_amplification may differ. After a failure the engine can only be destroyed.
+ * ERR_IO         it cannot be read
+ * ERR_FORMAT     it is no checkpoint, of another version or damaged
+ * ERR_ARGUMENT   it is of a run of another kind; the sentence names both */
+cog_status cog_engine_load(cog_engine *engine, const char *path);
+
 /* Mean loss and share of correct rows (0 for a regression) on a data set, at the server's
  * parameters.
  * ERR_ARGUMENT   no rows, or not as many features as the training data */
