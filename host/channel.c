@@ -75,16 +75,23 @@ static cog_status configure(cog_channel *c, const char *text, int64_t n, cog_pre
     return cog_quantizer_configure(&spec, n, &c->fp32);
 }
 
+/* What is packed by host memory alone: see channel.h. Error feedback next to a predictor is. */
+static bool packs_by_host(const cog_channel *c, const cog_predictor *p) {
+    const cog_quantizer_ops *ops = c->quantizer.ops;
+    const bool predicts = p->ops != NULL && (c->feedback || ops->uses_side);
+    return predicts || c->warmup > 0 || c->momentum > 0 || !ops->on[cog_device_kind_of(c->device)];
+}
+
 /* Where messages are packed, and as what they are handed out. */
-static cog_status place(cog_channel *c, const cog_predictor *p) {
+static cog_status place(cog_channel *c, const cog_predictor *p, cog_channel_end end) {
     const cog_quantizer_ops *ops = c->quantizer.ops;
     const cog_device_kind kind = cog_device_kind_of(c->device);
-    const bool on_host = p->ops != NULL || c->warmup > 0 || c->momentum > 0 || !ops->on[kind];
     c->framed = p->ops != NULL || c->warmup > 0;
     c->dense = c->framed || (kind != COG_CPU && ops->format == NULL && ops->aggregate == NULL);
     c->is_exact = ops->exact && (p->ops == NULL || p->trigger == COG_TRIGGER_ALWAYS);
     c->packer = c->device;
-    if (kind != COG_CPU && (on_host || c->dense)) COG_TRY(cog_device_open("cpu", &c->packer));
+    const bool on_host = packs_by_host(c, p) || (c->dense && (end == COG_RECEIVER || !c->framed));
+    if (kind != COG_CPU && on_host) COG_TRY(cog_device_open("cpu", &c->packer));
     c->kernels = ops->on[cog_device_kind_of(c->packer)];
     return COG_OK;
 }
@@ -105,8 +112,9 @@ cog_status cog_channel_vector(cog_channel *c, float **out) {
 static cog_status open_all(cog_channel *c, const char *spec, int64_t n, cog_channel_end end) {
     cog_predictor predictor;
     COG_TRY(configure(c, spec, n, &predictor));
-    COG_TRY(place(c, &predictor));
-    if (predictor.ops != NULL) COG_TRY(cog_mirror_open(&predictor, end == COG_SENDER, &c->mirror));
+    COG_TRY(place(c, &predictor, end));
+    if (predictor.ops != NULL)
+        COG_TRY(cog_mirror_open(&predictor, c->packer, end == COG_SENDER, &c->mirror));
     return end == COG_SENDER ? cog_channel_open_sender(c) : cog_channel_open_receiver(c);
 }
 
@@ -181,15 +189,14 @@ void cog_channel_begin_round(cog_channel *c, int64_t round) { c->round = round; 
 
 cog_status cog_channel_estimate(cog_channel *c, const cog_quantizer *q, const void *payload,
                                 float *out) {
-    const size_t bytes = (size_t)c->quantizer.n * sizeof(float);
+    const cog_device_ops *dev = c->packer->ops;
     const bool expects = c->mirror != NULL && (payload == NULL || !q->ops->uses_side);
-    if (bytes == 0) return COG_OK;
     if (expects)
-        memcpy(out, cog_mirror_expected(c->mirror), bytes);
+        COG_TRY(dev->axpby(c->packer, 1, cog_mirror_expected(c->mirror), 0, out, q->n));
     else
-        memset(out, 0, bytes);
-    if (payload == NULL) return COG_OK;
-    return q->ops->on[COG_CPU]->add(q, c->packer, payload, 1, 0, q->n, out);
+        COG_TRY(dev->fill(c->packer, 0, out, q->n));
+    if (payload == NULL || q->n == 0) return COG_OK;
+    return q->ops->on[dev->kind]->add(q, c->packer, payload, 1, 0, q->n, out);
 }
 
 static void swap(float **a, float **b) {
@@ -203,7 +210,7 @@ void cog_channel_settle(cog_channel *c, bool accepted) {
         c->ahead = false;
         if (c->error != NULL) swap(&c->error, &c->residual);
         swap(&c->velocity, &c->next_velocity);
-        if (c->mirror != NULL) cog_mirror_push(c->mirror, c->fired, c->estimate);
+        if (c->mirror != NULL) c->lost = cog_mirror_push(c->mirror, c->fired, c->estimate);
     }
     c->pending = false;
 }

@@ -18,8 +18,9 @@
  *     float coefs[], one byte of flags, the quantizer's payload when the prediction did not suffice
  * and what the receiver hands out is a dense vector, as a payload of the quantizer `identity`.
  *
- * Where the quantizer has no kernels for the device, and with predictors, momentum and warm-ups,
- * messages are brought to host memory and packed there.
+ * Where the quantizer has no kernels for the device, and with momentum, warm-ups, and predictors
+ * whose prediction the quantizer itself wants, messages are brought to host memory and packed
+ * there. Other predictions are made on the device, and what does not fire stays there.
  */
 #ifndef COG_HOST_CHANNEL_H
 #define COG_HOST_CHANNEL_H

@@ -26,6 +26,7 @@ struct cog_channel {
     bool pending;    /* a message waits to be settled */
     bool fired;      /* it has a payload */
     bool ahead;      /* the state is that after a message which was not accepted */
+    cog_status lost; /* why the last message is not in the predictor's memory: no more can follow */
     double momentum; /* 0: none */
     int64_t warmup;  /* rounds */
     int64_t round;
@@ -36,9 +37,11 @@ struct cog_channel {
     void *frame;           /* room for a header, then the payload */
     void *payload;         /* within frame */
     void *settled;         /* host: the state before the pending message */
-    void *host;            /* the payload, sent or received; where a sender packs on the CPU NULL */
-    void *spare;           /* receiver: where the next payload is checked */
-    size_t bytes;          /* of the payload in use */
+    /* The payload, sent or received; where a sender packs on the CPU NULL. With a header that of
+     * another device has COG_FRAME_ROOM before it. */
+    void *host;
+    void *spare;  /* receiver: where the next payload is checked */
+    size_t bytes; /* of the payload in use */
     size_t
         fetched; /* sender that packs on another device: bytes the last payload had, or a header */
     bool received;
@@ -52,6 +55,10 @@ struct cog_channel {
 };
 
 size_t cog_channel_header_bytes(const cog_channel *c);
+/* Of the header that may lie before a payload. */
+static inline size_t cog_channel_room(const cog_channel *c) {
+    return c->framed ? COG_FRAME_ROOM : 0;
+}
 cog_status cog_channel_host_memory(size_t bytes, void **out);
 /* n floats set to zero on the packer, padded so that whole rows of a tile may be written. */
 cog_status cog_channel_vector(cog_channel *c, float **out);

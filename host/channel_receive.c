@@ -47,7 +47,7 @@ static cog_status take(cog_channel *c, const uint8_t *message, size_t bytes) {
     c->fired = fired;
     c->pending = false; /* an older message that was not settled is not going to be */
     if (c->mirror != NULL) {
-        cog_mirror_follow(c->mirror, message);
+        COG_TRY(cog_mirror_follow(c->mirror, message));
         c->quantizer.side = cog_mirror_expected(c->mirror);
     }
     COG_TRY(cog_channel_estimate(c, q, fired ? c->spare : NULL, c->next_estimate));
@@ -60,6 +60,7 @@ static cog_status take(cog_channel *c, const uint8_t *message, size_t bytes) {
 cog_status cog_channel_receive(cog_channel *c, const void *payload, size_t bytes) {
     const size_t most = cog_channel_max_bytes(c);
     COG_CHECK(c->spare != NULL, COG_ERR_ARGUMENT, "the sending end of a channel receives nothing");
+    COG_CHECK(c->lost == COG_OK, c->lost, "the last message was not taken down");
     COG_CHECK(bytes <= most, COG_ERR_FORMAT, "a payload has %zu bytes, at most %zu are expected",
               bytes, most);
     COG_TRY(take(c, payload, bytes));

@@ -105,6 +105,7 @@ cog_status cog_channel_load(cog_channel *c, const void *state, size_t bytes) {
               COG_ERR_FORMAT, "the state of a channel of %lld entries does not fit one of %lld",
               (long long)h.n, (long long)mine.n);
     c->pending = c->ahead = c->received = false;
+    c->lost = COG_OK;
     if (is_sender(c)) COG_TRY(load_sender(c, &h, &span));
     if (c->mirror != NULL) COG_TRY(cog_mirror_load(c->mirror, &span));
     if (!is_sender(c)) COG_TRY(load_payload(c, &h, &span));

@@ -42,7 +42,7 @@ cog_status cog_channel_open_sender(cog_channel *c) {
     const size_t payload = cog_channel_max_bytes(c) - cog_channel_header_bytes(c);
     const size_t scratch =
         c->kernels->scratch_bytes != NULL ? c->kernels->scratch_bytes(q) : q->ops->scratch_bytes(q);
-    const size_t room = c->framed ? COG_FRAME_ROOM : 0;
+    const size_t room = cog_channel_room(c);
     if (c->feedback) COG_TRY(cog_device_zeros(c->packer, q->n, &c->error));
     COG_TRY(cog_device_zeros(c->packer, q->n, &c->residual));
     COG_TRY(dev->alloc(c->packer, room + payload, &c->frame));
@@ -51,7 +51,7 @@ cog_status cog_channel_open_sender(cog_channel *c) {
     COG_TRY(zeros(c->packer, scratch, &c->scratch));
     COG_TRY(open_state(c));
     COG_TRY(open_extras(c));
-    return packs_on_host(c) ? COG_OK : cog_channel_host_memory(payload, &c->host);
+    return packs_on_host(c) ? COG_OK : cog_channel_host_memory(room + payload, &c->host);
 }
 
 /* Have the state of the last accepted message on both sides, host and device. */
@@ -63,10 +63,10 @@ static cog_status settle_state(cog_channel *c) {
     return cog_device_sync(c->packer);
 }
 
-static cog_status fetch(cog_channel *c, size_t from, size_t to) {
+static cog_status fetch(cog_channel *c, char *to_host, size_t from, size_t to) {
     if (to <= from) return COG_OK;
-    COG_TRY(c->packer->ops->download(c->packer, (char *)c->host + from,
-                                     (const char *)c->payload + from, to - from));
+    COG_TRY(c->packer->ops->download(c->packer, to_host + from, (const char *)c->payload + from,
+                                     to - from));
     return cog_device_sync(c->packer);
 }
 
@@ -74,12 +74,24 @@ static cog_status fetch(cog_channel *c, size_t from, size_t to) {
  * one had; its header then tells whether there are more. */
 static cog_status hand_out(cog_channel *c, const void **payload, size_t *bytes) {
     const cog_quantizer *q = &c->quantizer;
-    *payload = c->host;
-    COG_TRY(fetch(c, 0, c->fetched));
-    *bytes = q->ops->used_bytes(q, *payload);
+    char *at = (char *)c->host + cog_channel_room(c);
+    *payload = at;
+    COG_TRY(fetch(c, at, 0, c->fetched));
+    *bytes = q->ops->used_bytes(q, at);
     const size_t fetched = c->fetched;
     c->fetched = *bytes;
-    return fetch(c, fetched, *bytes);
+    return fetch(c, at, fetched, *bytes);
+}
+
+/* The bytes of the wire, header first, right before the payload in host memory. */
+static void put_header(cog_channel *c, bool is_fp32, void *host, const void **payload,
+                       size_t *bytes) {
+    const size_t header = cog_channel_header_bytes(c);
+    uint8_t *at = (uint8_t *)host - header;
+    if (c->mirror != NULL) cog_mirror_write(c->mirror, at);
+    at[header - 1] = (uint8_t)((c->fired ? COG_FLAG_PAYLOAD : 0) | (is_fp32 ? COG_FLAG_FP32 : 0));
+    *payload = at;
+    *bytes += header;
 }
 
 /* ---------------------------------------------------------------- by way of host memory */
@@ -137,16 +149,6 @@ static cog_status subtract_expected(cog_channel *c, int *n_terms, cog_term *all)
     return COG_OK;
 }
 
-/* The bytes of the wire, header first, right before the payload. */
-static void put_header(cog_channel *c, bool is_fp32, const void **payload, size_t *bytes) {
-    const size_t header = cog_channel_header_bytes(c);
-    uint8_t *at = (uint8_t *)c->payload - header;
-    if (c->mirror != NULL) cog_mirror_write(c->mirror, at);
-    at[header - 1] = (uint8_t)((c->fired ? COG_FLAG_PAYLOAD : 0) | (is_fp32 ? COG_FLAG_FP32 : 0));
-    *payload = at;
-    *bytes += header;
-}
-
 static cog_status pack_on_host(cog_channel *c, int n_terms, cog_term *all, const void **payload,
                                size_t *bytes) {
     const bool is_fp32 = c->round < c->warmup;
@@ -169,7 +171,7 @@ static cog_status pack_on_host(cog_channel *c, int n_terms, cog_term *all, const
     if (c->momentum > 0 && !is_fp32) mask(c, c->payload);
     if (c->mirror != NULL)
         COG_TRY(cog_channel_estimate(c, q, c->fired ? c->payload : NULL, c->estimate));
-    if (c->framed) put_header(c, is_fp32, payload, bytes);
+    if (c->framed) put_header(c, is_fp32, c->payload, payload, bytes);
     return COG_OK;
 }
 
@@ -183,10 +185,33 @@ static cog_status pack_on_device(cog_channel *c, int n_terms, cog_term *all, con
     return COG_IN_RANGE("transfer", hand_out(c, payload, bytes));
 }
 
+/* The message in one vector: where it lies, or combined in a pass. */
+static cog_status gather(cog_channel *c, int n_terms, const cog_term *all, const float **out) {
+    const cog_quantizer_kernels *fp32 = c->fp32.ops->on[cog_device_kind_of(c->packer)];
+    *out = n_terms == 1 && all[0].coef == 1 ? all[0].x : c->message;
+    if (*out != c->message) return COG_OK;
+    return fp32->pack(&c->fp32, c->packer, n_terms, all, c->residual, NULL, NULL, c->message);
+}
+
+/* What the prediction lacks; a message that does not fire leaves nothing but its header here. */
+static cog_status pack_surprise(cog_channel *c, int n_terms, const cog_term *all,
+                                const void **payload, size_t *bytes) {
+    const float *x;
+    COG_TRY(gather(c, n_terms, all, &x));
+    COG_TRY(cog_mirror_foresee(c->mirror, c->round, x, &c->fired));
+    cog_term left[COG_MAX_TERMS + 1] = {{x, 1}, {cog_mirror_expected(c->mirror), -1}};
+    *bytes = 0;
+    if (c->fired) COG_TRY(pack_on_device(c, 2, left, payload, bytes));
+    COG_TRY(cog_channel_estimate(c, &c->quantizer, c->fired ? c->payload : NULL, c->estimate));
+    put_header(c, false, (char *)c->host + COG_FRAME_ROOM, payload, bytes);
+    return COG_OK;
+}
+
 cog_status cog_channel_pack(cog_channel *c, int n_terms, const cog_term *terms,
                             const void **payload, size_t *bytes) {
     COG_CHECK(c->residual != NULL, COG_ERR_ARGUMENT,
               "the receiving end of a channel packs nothing");
+    COG_CHECK(c->lost == COG_OK, c->lost, "the last message was not taken down");
     COG_CHECK(n_terms >= 0 && n_terms < COG_MAX_TERMS, COG_ERR_ARGUMENT,
               "%d terms are not between 0 and %d", n_terms, COG_MAX_TERMS - 1);
     cog_term all[COG_MAX_TERMS + 1];
@@ -196,6 +221,8 @@ cog_status cog_channel_pack(cog_channel *c, int n_terms, const cog_term *terms,
     c->ahead = true;
     if (packs_on_host(c))
         COG_TRY(pack_on_host(c, n_terms, all, payload, &c->bytes));
+    else if (c->mirror != NULL)
+        COG_TRY(pack_surprise(c, n_terms, all, payload, &c->bytes));
     else
         COG_TRY(pack_on_device(c, n_terms, all, payload, &c->bytes));
     c->pending = true;

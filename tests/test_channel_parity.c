@@ -12,6 +12,10 @@ static const char device_name[] = "cuda";
 static const char *const specs[] = {
     "identity:predict=linear",
     "identity:predict=temporal,window=4,threshold=0.05",
+    "identity:predict=temporal,window=16,trigger=decaying,threshold=90",
+    "bf16:predict=temporal,window=2,trigger=lag,threshold=0.5",
+    "sign:predict=difference,rate=0.3",
+    "topk:ratio=0.1,kind=global,predict=temporal,window=5,push=fired,threshold=0.3",
     "topk:ratio=0.05,predict=temporal,trigger=always",
     "topk:ratio=0.05,kind=threshold,predict=linear",
     "topk:ratio=0.05,kind=global,feedback=1,momentum=0.9",
@@ -51,6 +55,7 @@ Test(channel_parity, messages_have_the_same_bytes_on_every_device) {
         for (uint32_t round = 0; round < ROUNDS; round++) {
             const void *on_cpu, *on_gpu;
             slow_gradient(round, 0.05, x, N);
+            if (round == 6) x[17] = INFINITY; /* both ends forget everything */
             const size_t bytes = send_there(a, cpu, round, x, here, &on_cpu);
             cr_assert_eq(send_there(b, gpu, round, x, there, &on_gpu), bytes, "%s round %u",
                          specs[s], round);
@@ -73,3 +78,41 @@ Test(channel_parity, messages_have_the_same_bytes_on_every_device) {
     cog_device_close(cpu);
     cog_device_close(gpu);
 }
+
+#ifdef COG_WITH_SIMT
+#include "simt.h"
+
+/* Of a message that the prediction does for, only sums and the header reach the host, whatever its
+ * size; of others their payload as well. */
+Test(channel_parity, what_does_not_fire_does_not_leave_the_gpu) {
+    enum { LONG = 50000, HEADER = 3 * 4 + 1, SUMS = 1000 };
+    cog_device *gpu;
+    OK(cog_device_open(device_name, &gpu));
+    float *x = malloc(LONG * sizeof(*x)), *there;
+    OK(cog_device_zeros(gpu, LONG, &there));
+    cog_channel *sender;
+    OK(cog_channel_open("identity:predict=temporal,threshold=0.05", gpu, LONG, COG_SENDER,
+                        &sender));
+    for (uint32_t round = 0; round < 8; round++) {
+        const void *message;
+        size_t bytes;
+        simt_counters c;
+        slow_gradient(round / 2, 0.5, x, LONG); /* every other message repeats the last one */
+        OK(gpu->ops->upload(gpu, there, x, LONG * sizeof(*x)));
+        simt_reset_counters();
+        OK(cog_channel_pack(sender, 1, &(cog_term){there, 1}, &message, &bytes));
+        cog_channel_settle(sender, true);
+        simt_read_counters(&c);
+        const size_t payload = round % 2 == 0 ? LONG * sizeof(*x) : 0;
+        cr_expect_eq(bytes, HEADER + payload, "round %u: %zu bytes", round, bytes);
+        cr_expect_leq(c.to_host_bytes, payload + SUMS, "round %u: %lu bytes come here", round,
+                      c.to_host_bytes);
+        cr_expect_eq(c.to_device_bytes, 0, "round %u: %lu bytes go there", round,
+                     c.to_device_bytes);
+    }
+    cog_channel_close(sender);
+    cog_device_free(gpu, there);
+    cog_device_close(gpu);
+    free(x);
+}
+#endif

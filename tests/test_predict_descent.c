@@ -1,5 +1,7 @@
 /* test_predict_descent.c - gradient descent with predicted messages: the bounds of theory, the bits
  * it takes, and whole runs of the engine. */
+#include <lapacke.h>
+
 #include "channel_rig.h"
 #include "engine_rig.h"
 
@@ -72,6 +74,7 @@ typedef struct descent {
     double worst_error;           /* the largest ||e_i|| */
     int64_t bits, round;          /* a flag is one bit */
     bool framed;
+    float message[D], estimate[D]; /* of agent 0 */
 } descent;
 
 static void open_descent(descent *s, const char *spec, double step) {
@@ -95,6 +98,8 @@ static void descend(descent *s) {
         size_t bytes;
         const float *estimate = deliver(&s->agent[a], s->round, message, &bytes);
         s->bits += 8 * (int64_t)bytes - (s->framed ? 7 : 0);
+        if (a == 0) memcpy(s->message, message, sizeof(message));
+        if (a == 0) memcpy(s->estimate, estimate, sizeof(message));
         s->worst_error = fmax(s->worst_error, norm_of_gap(estimate, message, D));
         for (int j = 0; j < D; j++) exact[j] += gradient[j] / AGENTS;
         for (int j = 0; j < D; j++) mean[j] += (double)estimate[j] / AGENTS;
@@ -112,7 +117,7 @@ static double megabits(const char *spec, double step) {
     descent s;
     open_descent(&s, spec, step);
     do descend(&s);
-    while (s.square_gradient >= 1e-4 && s.round < 4000);
+    while (s.square_gradient >= 1e-4 && s.round < 2000);
     cr_expect_lt(s.round, 4000, "%s: ||gradient||^2 = %g", spec, s.square_gradient);
     close_descent(&s);
     return (double)s.bits / 1e6;
@@ -137,6 +142,70 @@ Test(predict_descent, predictive_coding_takes_a_fifteenth_of_the_bits) {
     cr_log_info("lazy %.3g, EF21 top-5 %.3g", lazy, ef21);
     cr_expect_lt(lazy, plain);
     cr_expect_leq(15 * ef21, plain, "EF21: %.3g of %.3g Mbit", ef21, plain);
+}
+
+/* ---------------------------------------------------------------- against an orthogonal fit */
+
+/* ||x - round(G a)|| for coefficients a that LAPACK's least squares gives in double, rounded to
+ * floats: the least over all ranks that it can be told to see, 0 and the last estimate alone. */
+static double orthogonal_residual(float (*window)[D], int count, const float *x) {
+    double least = INFINITY, s[16], matrix[16 * D], a[D];
+    for (int attempt = 0; attempt < 23; attempt++) {
+        lapack_int rank;
+        float expected[D];
+        for (int i = 0; i < count * D; i++) matrix[i] = window[i / D][i % D];
+        for (int i = 0; i < D; i++) a[i] = x[i];
+        if (attempt < 2)
+            for (int j = 0; j < D; j++) a[j] = attempt == 1 && j == 0;
+        else
+            cr_assert_eq(LAPACKE_dgelsd(LAPACK_COL_MAJOR, D, count, 1, matrix, D, a, D, s,
+                                        pow(10, -attempt / 1.6), &rank),
+                         0);
+        for (int i = 0; i < D; i++) {
+            double sum = 0;
+            for (int j = 0; j < count; j++) sum += (double)(float)a[j] * window[j][i];
+            expected[i] = (float)sum;
+        }
+        least = fmin(least, norm_of_gap(x, expected, D));
+    }
+    return least;
+}
+
+/* The fit by inner products, along a whole descent: what it leaves next to the least that an
+ * orthogonal decomposition leaves, which may look at all ranks. */
+Test(predict_descent, inner_products_lose_nothing_that_matters_against_an_orthogonal_fit) {
+    static const int windows[] = {3, 5, 16};
+    make_problem();
+    const double step = 1 / smoothness();
+    for (int w = 0; w < 3; w++) {
+        char spec[80];
+        snprintf(spec, sizeof(spec), "identity:predict=temporal,window=%d,threshold=0.05",
+                 windows[w]);
+        descent s;
+        float window[16][D];
+        double logs = 0, worst = 0;
+        int rounds = 0;
+        open_descent(&s, spec, step);
+        do {
+            const int count = s.round < windows[w] ? (int)s.round : windows[w];
+            descend(&s);
+            const float *expected = cog_mirror_expected(s.agent[0].sender->mirror);
+            const double left = norm_of_gap(s.message, expected, D);
+            const double least = orthogonal_residual(window, count, s.message);
+            if (count == windows[w]) {
+                logs += log(left / least);
+                worst = fmax(worst, left / least);
+                rounds++;
+            }
+            memmove(window[1], window[0], sizeof(window) - sizeof(window[0]));
+            memcpy(window[0], s.estimate, sizeof(window[0]));
+        } while (s.square_gradient >= 1e-4 && s.round < 200);
+        const double mean = exp(logs / rounds);
+        cr_log_info("%s: %.4f of the orthogonal residual, at worst %.3f, %d rounds", spec, mean,
+                    worst, rounds);
+        cr_expect_leq(mean, 1.02, "%s: %g", spec, mean);
+        close_descent(&s);
+    }
 }
 
 /* With step 1/L:  mean ||grad f||^2 <= 2 (f_0 - f_T) / (eta T) + mean ||e||^2, from the descent

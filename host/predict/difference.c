@@ -7,8 +7,6 @@
  *          variance omega. A rate of 1 is the predictor `linear`
  *
  * estimate - h is what the quantizer decoded, rounded as both ends round it. */
-#include <string.h>
-
 #include "check.h"
 #include "predict.h"
 
@@ -17,18 +15,19 @@ static cog_status configure(cog_predictor *p, cog_spec *spec) {
     return cog_spec_real(spec, "rate", 0.25, 1e-6, 1, &p->rate);
 }
 
-static void predict(const cog_predictor *p, const cog_memory *memory, const float *coefs,
-                    float *expected) {
-    (void)coefs;
-    if (p->n > 0) memcpy(expected, memory->x[0], (size_t)p->n * sizeof(float));
+static cog_status predict(const cog_predictor *p, const cog_memory *memory, const float *coefs,
+                          const float *target, float *expected, double *left) {
+    (void)p, (void)coefs;
+    return cog_memory_repeat(memory, target, expected, left);
 }
 
-static void push(const cog_predictor *p, cog_memory *memory, const float *expected,
-                 const float *estimate) {
-    const float rate = (float)p->rate;
-    float *h = memory->x[0];
-    for (int64_t i = 0; i < p->n; i++) h[i] = expected[i] + rate * (estimate[i] - expected[i]);
+/* h is what was expected; the difference takes its place. */
+static cog_status push(const cog_predictor *p, cog_memory *memory, float *expected,
+                       const float *estimate) {
+    cog_device *device = memory->device;
+    COG_TRY(device->ops->axpby(device, 1, estimate, -1, expected, p->n));
     memory->count = 1;
+    return device->ops->axpby(device, (float)p->rate, expected, 1, memory->x[0], p->n);
 }
 
 const cog_predictor_ops cog_predictor_difference = {

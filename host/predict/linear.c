@@ -5,8 +5,6 @@
  *
  * No coefficients travel. With an exact quantizer and a trigger of its own a message is sent only
  * when it is news: lazily aggregated gradients (Chen, Giannakis, Sun, Yin, NeurIPS 2018). */
-#include <string.h>
-
 #include "predict.h"
 
 static cog_status configure(cog_predictor *p, cog_spec *spec) {
@@ -16,16 +14,16 @@ static cog_status configure(cog_predictor *p, cog_spec *spec) {
     return COG_OK;
 }
 
-static void predict(const cog_predictor *p, const cog_memory *memory, const float *coefs,
-                    float *expected) {
-    (void)coefs;
-    if (p->n > 0) memcpy(expected, memory->x[0], (size_t)p->n * sizeof(float));
+static cog_status predict(const cog_predictor *p, const cog_memory *memory, const float *coefs,
+                          const float *target, float *expected, double *left) {
+    (void)p, (void)coefs;
+    return cog_memory_repeat(memory, target, expected, left);
 }
 
-static void push(const cog_predictor *p, cog_memory *memory, const float *expected,
-                 const float *estimate) {
+static cog_status push(const cog_predictor *p, cog_memory *memory, float *expected,
+                       const float *estimate) {
     (void)p, (void)expected;
-    cog_memory_push(memory, estimate);
+    return cog_memory_push(memory, estimate);
 }
 
 const cog_predictor_ops cog_predictor_linear = {
