@@ -83,7 +83,8 @@ typedef struct cog_tile_ops {
     void (*add_signs)(const uint32_t *negative, const uint32_t *zero, float scale, float weight,
                       int count, float *y);
 
-    /* Sum of squares of a padded segment, in double: 16 lanes, then by halves. */
+    /* Sum of squares of a padded segment, in double: entry i is added to lane i % 64 of 64, in the
+     * order of i; then lanes 0..31 take lanes 32..63, and so on by halves. */
     double (*energy)(const float *trial, int count);
     /* Codes of a padded segment that starts at entry `first` of its message, a multiple of 128, and
      * residual = trial - decoded. 32 entries have `bits` words: bit i of word p is bit p of the
@@ -113,7 +114,7 @@ typedef struct cog_tile_ops {
     /* y[i] += weight (scale x[i]) */
     void (*add_scaled)(const float *x, float scale, float weight, int count, float *y);
 
-    /* sum of a[i] b[i], as energy */
+    /* sum of a[i] b[i], as energy, in 16 lanes */
     double (*dot)(const float *a, const float *b, int64_t n);
     /* Codes of z = floor(trial / step + dither), laid out as by quantize, and residual = trial -
      * the point congruent to z that is nearest to h [count, NULL for zeros]; 0 where that or the

@@ -180,6 +180,25 @@ int cog_cuda_products(void *stream, const cog_kernel_vectors *vectors, int64_t n
 int cog_cuda_predict(void *stream, const cog_kernel_terms *terms, const float *x, int64_t n,
                      float *expected, void *scratch);
 
+/* ---- qsgd.cu; meaning: host/compress/qsgd.c -------------------------------------------------- */
+
+enum { COG_KERNEL_DITHER = 9 }; /* COG_STREAM_DITHER of host/rng.h */
+
+typedef struct cog_kernel_codes {
+    int64_t n;
+    int32_t group_bits; /* 2^group_bits entries share a norm, 256 to 4096 */
+    int32_t bits;       /* of a code */
+    int32_t l2, nearest;
+    uint32_t stream; /* of the sender's random numbers */
+} cog_kernel_codes;
+
+/* *n_used counts the payloads, unless `nearest`. */
+size_t cog_cuda_qsgd_scratch_bytes(void);
+int cog_cuda_qsgd_pack(void *stream, const cog_kernel_codes *format, const cog_kernel_terms *terms,
+                       float *residual, uint32_t *n_used, void *scratch, void *payload);
+int cog_cuda_add_codes(void *stream, const cog_kernel_codes *format, const void *payload,
+                       float weight, int64_t first, int64_t count, float *y);
+
 /* ---- add.cu; meaning: `add` of host/compress/ ------------------------------------------------ */
 
 /* y[i - first] += weight * decoded(payload)[i] for first <= i < first + count, or all of a dense

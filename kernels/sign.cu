@@ -149,14 +149,6 @@ __device__ inline void add_up(const float4 (&v)[ROWS], int tile, int n_segments,
 
 /* ---- bits ------------------------------------------------------------------------------------ */
 
-/* The 4 bits of each of 8 lanes in one word. */
-__device__ inline uint32_t word_of(uint32_t bits) {
-    uint32_t word = bits << 4 * (cog_lane() % 8);
-#pragma unroll
-    for (int apart = 1; apart < 8; apart *= 2) word |= __shfl_xor_sync(COG_ALL_LANES, word, apart);
-    return word;
-}
-
 __device__ inline uint32_t zeros_of(float4 v) {
     return (uint32_t)(v.x == 0) | (uint32_t)(v.y == 0) << 1 | (uint32_t)(v.z == 0) << 2 |
            (uint32_t)(v.w == 0) << 3;
@@ -192,14 +184,14 @@ __device__ inline void send_bits(const float4 (&v)[N], int count, uint32_t *nega
     const int first = cog_row<N>(0);
     uint32_t word[N];
 #pragma unroll
-    for (int r = 0; r < N; r++) word[r] = word_of(negatives_of(v[r]));
+    for (int r = 0; r < N; r++) word[r] = cog_word_of(negatives_of(v[r]));
     put_words(word, count - first, negative + first / 32);
     if (zero == nullptr) return;
 #pragma unroll
     for (int r = 0; r < N; r++) {
         const int mine = count - cog_row<N>(r) - 4 * cog_lane();
         const uint32_t existing = mine >= 4 ? 15u : mine > 0 ? (1u << mine) - 1 : 0;
-        word[r] = word_of(zeros_of(v[r]) & existing);
+        word[r] = cog_word_of(zeros_of(v[r]) & existing);
     }
     put_words(word, count - first, zero + first / 32);
 }

@@ -177,6 +177,16 @@ __device__ inline void cog_read_trial(const cog_kernel_terms &terms, int64_t fir
     for (int r = 0; r < ROWS; r++) v[r] = cog_settled(v[r], mine - cog_row<ROWS>(r));
 }
 
+/* ---- bits ------------------------------------------------------------------------------------ */
+
+/* The 4 bits of each of 8 lanes in one word. */
+__device__ inline uint32_t cog_word_of(uint32_t bits) {
+    uint32_t word = bits << 4 * (cog_lane() % 8);
+#pragma unroll
+    for (int apart = 1; apart < 8; apart *= 2) word |= __shfl_xor_sync(COG_ALL_LANES, word, apart);
+    return word;
+}
+
 /* ---- bf16 ------------------------------------------------------------------------------------ */
 
 /* To nearest even; a finite number stays finite. x is canonical. Meaning: cog_bf16. */

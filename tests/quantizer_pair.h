@@ -36,7 +36,9 @@ static inline cog_quantizer configured(const char *text, int64_t n) {
     return q;
 }
 
-static inline bool has_state(const char *spec) { return strstr(spec, "threshold") != NULL; }
+static inline bool has_state(const char *spec) {
+    return strstr(spec, "threshold") != NULL || strstr(spec, "qsgd") != NULL;
+}
 
 /* ---- one sender on both devices ----------------------------------------------------------------
  */
@@ -177,6 +179,32 @@ static const char *named(const char *spec, int64_t n, int n_terms, int input, in
     return text;
 }
 
+/* What both decode to, for a part of the message that begins at a tile. */
+static inline void compare_adds(const sender *s, cog_device *cpu, cog_device *gpu,
+                                const char *what) {
+    const cog_quantizer_ops *ops = s->q.ops;
+    const int64_t first = s->q.n > 4096 ? 4096 : 0, left = s->q.n - first;
+    const int64_t count = left > 50 ? left - 3 : left;
+    float *y = ref_alloc(count, 4);
+    ref_fill(IN_NORMAL, 3, y, count);
+    const device_vector dy = device_vector_make(count, 4, (int)(s->q.n % 4));
+    upload(dy, y);
+    CUDA_OK(cudaDeviceSynchronize());
+    cr_assert_eq(ops->on[COG_CPU]->add(&s->q, cpu, s->payload, -0.7f, first, count, y), COG_OK);
+    cr_assert_eq(ops->on[COG_CUDA]->add(&s->q, gpu, s->d_payload.at, -0.7f, first, count, dy.at),
+                 COG_OK);
+    cr_assert_eq(cog_device_sync(gpu), COG_OK, "%s", cog_last_error());
+    unsigned char *got = device_vector_read(dy);
+    int64_t n_wrong = 0;
+    for (int64_t i = 0; i < count; i++) {
+        const float there = ((const float *)(const void *)got)[i];
+        n_wrong += isnan(y[i]) ? !isnan(there) : ref_bits(y[i]) != ref_bits(there);
+    }
+    cr_assert_eq(n_wrong, 0, "%s: %lld sums differ", what, (long long)n_wrong);
+    device_vector_free(dy);
+    free(got), free(y);
+}
+
 static inline void check_case(cog_device *cpu, cog_device *gpu, const char *spec, int64_t n,
                               int n_terms, int input, int offset, int step, bool in_place) {
     const bool pure = (n + n_terms) % 2 == 0;
@@ -186,7 +214,9 @@ static inline void check_case(cog_device *cpu, cog_device *gpu, const char *spec
         sender_fill(&s, input, pure, (uint32_t)message);
         pack_on_cpu(&s, cpu);
         pack_on_gpu(&s, gpu);
-        compare(&s, named(spec, n, n_terms, input, offset, step, in_place, message));
+        const char *what = named(spec, n, n_terms, input, offset, step, in_place, message);
+        compare(&s, what);
+        if (message == 0) compare_adds(&s, cpu, gpu, what);
     }
     sender_free(&s);
 }

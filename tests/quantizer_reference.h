@@ -211,15 +211,15 @@ static inline float ref_dither(uint32_t stream, uint32_t payload, uint32_t use, 
 }
 
 static inline float ref_step(const ref_format *f, const float *x, int64_t n, int s) {
-    double lane[16] = {0}, norm = 0;
+    double lane[64] = {0}, norm = 0;
     for (int64_t i = 0; i < n; i++) {
         if (!isfinite(x[i])) norm = isnan(x[i]) || isnan(norm) ? (double)NAN : (double)INFINITY;
         if (f->denominator != 2)
             norm = fmax(norm, fabs((double)x[i])) + (isnan(norm) ? (double)NAN : 0);
-        lane[i % 16] += (double)x[i] * (double)x[i];
+        lane[i % 64] += (double)x[i] * (double)x[i];
     }
     if (!isfinite(norm)) return isnan(norm) ? ref_float(0x7fc00000) : INFINITY;
-    for (int half = 8; half > 0; half /= 2)
+    for (int half = 32; half > 0; half /= 2)
         for (int j = 0; j < half; j++) lane[j] += lane[j + half];
     if (f->denominator == 2) norm = sqrt(lane[0]);
     const double limit = (double)ref_float(0x7efffffe), step = fmin(norm, limit) / s;

@@ -67,13 +67,13 @@ static int64_t reference(const float *trial, int64_t n, int tile, double reach, 
         int length = 256;
         while (length < tile && length < n - first) length *= 2;
         float x[4096] = {0};
-        double lane[16] = {0};
+        double lane[64] = {0};
         for (int i = 0; i < length && first + i < n; i++) {
             const double entry = (double)trial[first + i];
-            lane[i % 16] += entry * entry;
+            lane[i % 64] += entry * entry;
             x[i] = is_flipped(1, first + i) ? -trial[first + i] : trial[first + i];
         }
-        for (int half = 8; half > 0; half /= 2)
+        for (int half = 32; half > 0; half /= 2)
             for (int j = 0; j < half; j++) lane[j] += lane[j + half];
         const float scale = (float)(reach * sqrt(lane[0]) / length);
         words[2 + first / tile] = ref_bits(scale);

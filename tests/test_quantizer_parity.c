@@ -28,6 +28,11 @@ static const char *const specs[] = {
     "topk:ratio=0.01,kind=threshold",
     "topk:ratio=0.1,kind=threshold,values=bf16,tile=256",
     "topk:ratio=0.05,kind=threshold,tile=2048",
+    "qsgd",
+    "qsgd:bits=1,group=4096",
+    "qsgd:bits=8,group=256,norm=l2",
+    "qsgd:bits=3,group=1024,rounding=nearest",
+    "qsgd:bits=5,group=4096,norm=l2",
 };
 enum { N_SPECS = sizeof(specs) / sizeof(specs[0]) };
 
@@ -62,7 +67,8 @@ Test(quantizer_parity, dense_packs_have_the_bytes_of_the_cpu) { check_small(0, 2
 Test(quantizer_parity, chunk_packs_have_the_bytes_of_the_cpu) { check_small(2, 9); }
 Test(quantizer_parity, sign_packs_have_the_bytes_of_the_cpu) { check_small(9, 13); }
 Test(quantizer_parity, global_packs_have_the_bytes_of_the_cpu) { check_small(13, 18); }
-Test(quantizer_parity, threshold_packs_have_the_bytes_of_the_cpu) { check_small(18, N_SPECS); }
+Test(quantizer_parity, threshold_packs_have_the_bytes_of_the_cpu) { check_small(18, 21); }
+Test(quantizer_parity, dithered_packs_have_the_bytes_of_the_cpu) { check_small(21, N_SPECS); }
 
 /* Several tiles and blocks, the last one not full. */
 enum { LONG = 21001 };
@@ -84,7 +90,8 @@ static void check_long(int from, int to) {
 Test(quantizer_parity, long_dense_and_chunk_packs_too) { check_long(0, 9); }
 Test(quantizer_parity, long_sign_packs_too) { check_long(9, 13); }
 Test(quantizer_parity, long_global_packs_too) { check_long(13, 18); }
-Test(quantizer_parity, long_threshold_packs_too) { check_long(18, N_SPECS); }
+Test(quantizer_parity, long_threshold_packs_too) { check_long(18, 21); }
+Test(quantizer_parity, long_dithered_packs_too) { check_long(21, N_SPECS); }
 
 /* ---- order of threads, traffic -----------------------------------------------------------------
  */

@@ -20,7 +20,7 @@
  *     float  scale[blocks]       l / sqrt(N) = reach ||trial|| / N
  *     uint32 negative[..]        a bit an entry of every block, the last one's included
  * decoded = scale * (whole number), so its bits do not depend on the order of the sums. The norm is
- * summed in double: 16 lanes, then by halves (`energy` in tile.h).
+ * summed in double, in the order of `energy` in tile.h.
  * State: uint32, the number of payloads used so far.
  *
  * Traffic, bytes an entry with L terms: one pass, 4L + 4 + 1/8 + 4/block; two transforms in cache.

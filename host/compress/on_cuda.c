@@ -9,6 +9,7 @@
 
 #include "check.h"
 #include "kernels.h"
+#include "rng.h"
 #include "topk.h"
 
 _Static_assert((int)COG_MAX_TERMS <= (int)COG_KERNEL_TERMS, "a kernel takes all terms at once");
@@ -146,6 +147,44 @@ const cog_quantizer_kernels cog_topk_on_cuda = {
     .pack = pack_topk,
     .add = add_topk,
     .scratch_bytes = topk_scratch_bytes,
+};
+
+/* ---- qsgd ----------------------------------------------------------------------------------- */
+
+_Static_assert((int)COG_KERNEL_DITHER == (int)COG_STREAM_DITHER, "one stream for both");
+
+static cog_kernel_codes codes_of(const cog_quantizer *q) {
+    return (cog_kernel_codes){.n = q->n,
+                              .group_bits = __builtin_ctzll((uint64_t)q->tile),
+                              .bits = q->bits,
+                              .l2 = q->kind != 0,
+                              .nearest = q->nearest,
+                              .stream = q->stream};
+}
+
+static size_t qsgd_scratch_bytes(const cog_quantizer *q) {
+    (void)q;
+    return cog_cuda_qsgd_scratch_bytes();
+}
+
+static cog_status pack_qsgd(const cog_quantizer *q, cog_device *device, int n_terms,
+                            const cog_term *terms, float *residual, void *state, void *scratch,
+                            void *payload) {
+    const cog_kernel_codes format = codes_of(q);
+    const cog_kernel_terms all = kernel_terms(n_terms, terms);
+    RETURN_LAUNCH(device, cog_cuda_qsgd_pack, &format, &all, residual, state, scratch, payload);
+}
+
+static cog_status add_qsgd(const cog_quantizer *q, cog_device *device, const void *payload,
+                           float weight, int64_t first, int64_t count, float *y) {
+    const cog_kernel_codes format = codes_of(q);
+    RETURN_LAUNCH(device, cog_cuda_add_codes, &format, payload, weight, first, count, y);
+}
+
+const cog_quantizer_kernels cog_qsgd_on_cuda = {
+    .pack = pack_qsgd,
+    .add = add_qsgd,
+    .scratch_bytes = qsgd_scratch_bytes,
 };
 
 #else

@@ -35,6 +35,7 @@
 #include <string.h>
 
 #include "check.h"
+#include "on_cuda.h"
 #include "tile.h"
 
 enum { MAX_NORM, L2_NORM };
@@ -206,5 +207,5 @@ const cog_quantizer_ops cog_quantizer_qsgd = {
     .used_bytes = used_bytes,
     .check = check,
     .worst_error = worst_error,
-    .on = {[COG_CPU] = &on_cpu},
+    .on = {[COG_CPU] = &on_cpu, [COG_CUDA] = COG_CUDA_KERNELS(cog_qsgd_on_cuda)},
 };

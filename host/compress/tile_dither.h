@@ -10,7 +10,7 @@
 #include "philox_lanes.h"
 #include "tile_combine.h"
 
-enum { CHUNK = 128 };
+enum { CHUNK = 128, ENERGY_LANES = 64 };
 
 /* The random words of a chunk: word w is that of entries 32 w .. 32 w + 31. */
 static inline void dither_chunk(const cog_dither *dither, int64_t chunk, words word[4]) {
@@ -19,13 +19,13 @@ static inline void dither_chunk(const cog_dither *dither, int64_t chunk, words w
 }
 
 static double energy(const float *trial, int count) {
-    double lane[LANES] = {0};
-    for (int i = 0; i < padded_count(count); i += LANES)
-        for (int j = 0; j < LANES; j++) {
+    double lane[ENERGY_LANES] = {0};
+    for (int i = 0; i < padded_count(count); i += ENERGY_LANES)
+        for (int j = 0; j < ENERGY_LANES; j++) {
             const double x = (double)trial[i + j];
             lane[j] += x * x;
         }
-    for (int half = LANES / 2; half > 0; half /= 2)
+    for (int half = ENERGY_LANES / 2; half > 0; half /= 2)
         for (int j = 0; j < half; j++) lane[j] += lane[j + half];
     return lane[0];
 }
