@@ -39,11 +39,13 @@ __device__ inline int parts_of(const cog_kernel_format &f, const tile &t) {
     return (int)((int64_t)(t.count - 1) >> f.part_bits) + 1;
 }
 
-__device__ inline void load_scales(const cog_kernel_format &f, const tile &t, int n, batch *b) {
+/* Scales begin at word `from` of a payload. */
+__device__ inline void load_scales(const cog_kernel_format &f, const tile &t, int n, int from,
+                                   batch *b) {
     const int parts = parts_of(f, t);
     for (int i = (int)threadIdx.x; i < n * parts; i += THREADS) {
         const int m = i / parts, part = i % parts;
-        const uint32_t *scale = static_cast<const uint32_t *>(b->message[m].payload) + 1;
+        const uint32_t *scale = static_cast<const uint32_t *>(b->message[m].payload) + from;
         b->part[m][part] = __ldg(scale + (t.first >> f.part_bits) + part);
     }
 }
@@ -100,7 +102,8 @@ __device__ inline void load_batch(const cog_kernel_decode &w, const tile &t, int
         b->message[threadIdx.x].head = m->head;
     }
     __syncthreads();
-    if (LAYOUT == COG_LAYOUT_SIGNS) load_scales(w.format, t, n, b);
+    if (LAYOUT == COG_LAYOUT_SIGNS) load_scales(w.format, t, n, 1, b);
+    if (LAYOUT == COG_LAYOUT_CODES) load_scales(w.format, t, n, 0, b);
     if (LAYOUT == COG_LAYOUT_CHUNKS) find_chunks(w.format, t, b);
     if (LAYOUT == COG_LAYOUT_TABLE) sum_counts(w.format, t, n, b);
     if (LAYOUT >= COG_LAYOUT_SIGNS) __syncthreads();
@@ -154,6 +157,58 @@ __device__ inline void add_signs(const cog_kernel_format &f, const tile &t, cons
     }
 }
 
+/* The warp's words of codes: 8 blocks of 32 entries, a word a bit of a code, two a lane at most. */
+struct code_words {
+    uint32_t low, high;
+};
+
+__device__ inline code_words load_codes(const cog_kernel_format &f, const tile &t,
+                                        const char *body) {
+    const int bits = f.value_bytes, before = warp_id() * SEGMENT;
+    const uint32_t *words =
+        reinterpret_cast<const uint32_t *>(body) + (t.first + before) / 32 * bits;
+    const int left = t.count - before < SEGMENT ? t.count - before : SEGMENT;
+    const int n = (left + 31) / 32 * bits;
+    code_words w = {0, 0};
+    if (lane_id() < n) w.low = __ldg(words + lane_id());
+    if (lane_id() + COG_WARP < n) w.high = __ldg(words + lane_id() + COG_WARP);
+    return w;
+}
+
+__device__ inline uint32_t ask_word(const code_words &w, int i, bool any_high) {
+    const uint32_t low = __shfl_sync(COG_ALL_LANES, w.low, i % COG_WARP);
+    if (!any_high) return low;
+    const uint32_t high = __shfl_sync(COG_ALL_LANES, w.high, i % COG_WARP);
+    return i < COG_WARP ? low : high;
+}
+
+template <bool WIDE>
+__device__ inline void add_codes(const cog_kernel_format &f, const tile &t, const batch &b, int m,
+                                 four (&sum)[GROUPS]) {
+    const int bits = f.value_bytes;
+    const float zero = bits == 1 ? 0.5f : (float)((1 << (bits - 1)) - 1);
+    const code_words w = load_codes(f, t, body_of(f, b.message[m]));
+#pragma unroll
+    for (int g = 0; g < GROUPS; g++) {
+        uint32_t code[4] = {0, 0, 0, 0}, word = 0;
+        for (int p = 0; p < bits; p++)
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                const int block = WIDE ? 4 * g + lane_id() / 8 : 4 * g + j;
+                const int bit = WIDE ? lane_id() % 8 * 4 + j : lane_id();
+                if (!WIDE || j == 0) word = ask_word(w, block * bits + p, bits > 4);
+                code[j] |= (word >> bit & 1) << p;
+            }
+        const int part = (int)((int64_t)place<WIDE>(g, 0) >> f.part_bits);
+        float step = __uint_as_float(b.part[m][place<WIDE>(g, 0) < t.count ? part : 0]);
+        if (bits == 1) step = __fmul_rn(2.0f, step);
+        four x;
+#pragma unroll
+        for (int j = 0; j < 4; j++) x.v[j] = fmaf(__fadd_rn((float)code[j], -zero), step, 0.0f);
+        add(b.message[m].weight, x, &sum[g]);
+    }
+}
+
 template <int LAYOUT, bool WIDE>
 __device__ inline void add_dense(const cog_kernel_decode &w, const tile &t, const batch &b, int n,
                                  four (&sum)[GROUPS]) {
@@ -167,6 +222,7 @@ __device__ inline void add_dense(const cog_kernel_decode &w, const tile &t, cons
             add_bf16<WIDE>(reinterpret_cast<const uint16_t *>(body) + t.first, weight, t.count,
                            sum);
         if (LAYOUT == COG_LAYOUT_SIGNS) add_signs<WIDE>(w.format, t, b, m, sum);
+        if (LAYOUT == COG_LAYOUT_CODES) add_codes<WIDE>(w.format, t, b, m, sum);
     }
 }
 
@@ -314,6 +370,7 @@ extern "C" int cog_cuda_decode(void *stream, const cog_kernel_decode *work) {
     case COG_LAYOUT_FP32: return launch<COG_LAYOUT_FP32>(stream, *work, n_tiles, per_block);
     case COG_LAYOUT_BF16: return launch<COG_LAYOUT_BF16>(stream, *work, n_tiles, per_block);
     case COG_LAYOUT_SIGNS: return launch<COG_LAYOUT_SIGNS>(stream, *work, n_tiles, per_block);
+    case COG_LAYOUT_CODES: return launch<COG_LAYOUT_CODES>(stream, *work, n_tiles, per_block);
     case COG_LAYOUT_CHUNKS: return launch<COG_LAYOUT_CHUNKS>(stream, *work, n_tiles, per_block);
     case COG_LAYOUT_TABLE: return launch<COG_LAYOUT_TABLE>(stream, *work, n_tiles, per_block);
     default: return cudaErrorInvalidValue;

@@ -75,13 +75,14 @@ enum cog_kernel_layout {
     COG_LAYOUT_FP32,   /* identity */
     COG_LAYOUT_BF16,   /* bf16 */
     COG_LAYOUT_SIGNS,  /* sign */
+    COG_LAYOUT_CODES,  /* qsgd */
     COG_LAYOUT_CHUNKS, /* topk:kind=chunk, where places follow from the ratio alone */
     COG_LAYOUT_TABLE   /* topk of the other kinds, with counts of the parts */
 };
 
 typedef struct cog_kernel_format {
     int32_t layout;
-    int32_t value_bytes; /* of an entry of topk: 4, or 2 for bf16 */
+    int32_t value_bytes; /* of an entry of topk: 4, or 2 for bf16; codes: their bits */
     int32_t part_bits; /* 2^part_bits entries share a scale or an index base, 256 to 4096; one scale
                         * for all: 63 */
     int64_t n;         /* entries of a message: parameters of a block */

@@ -41,6 +41,9 @@ static const char *const channels[] = {
     "sign:scale=tensor",
     "sign:scale=group",
     "sign:scale=group,group=256",
+    "qsgd",
+    "qsgd:bits=1,group=4096",
+    "qsgd:bits=7,group=256",
 };
 static const char *const optimizers[] = {"sgd:rate=0.1,decay=inverse,scale=3",
                                          "momentum:rate=0.05,beta=0.8", "adam:rate=0.01"};

@@ -34,6 +34,8 @@ static const traffic_case traffic_cases[] = {
     {"sign:scale=tensor", 0, 8, false, 8 + 1},
     {"sign:scale=group", 1, 8, false, 8 + 1 + 8},
     {"sign:scale=group,group=256", 2, 16, false, 8 + 16 / 8.0 + 16 * 4 / 256.0 + 16},
+    {"qsgd", 0, 8, false, 8 + 8 * 4 / 8.0 + 8 * 4 / 512.0},
+    {"qsgd:bits=7,group=256", 2, 4, false, 8 + 4 * 7 / 8.0 + 4 * 4 / 256.0 + 16},
     {"topk:ratio=0.01,kind=chunk", 1, 8, false, 8 + 8 * 0.06 + 8},
     {"topk:ratio=0.01,kind=chunk,values=bf16", 2, 8, false, 8 + 8 * 0.04 + 16},
     {"topk:ratio=0.01,kind=global", 1, 8, true, 8 + 8 * 0.06 + 8 + 2},

@@ -35,6 +35,7 @@
 #include <string.h>
 
 #include "check.h"
+#include "kernels.h"
 #include "on_cuda.h"
 #include "tile.h"
 
@@ -195,6 +196,14 @@ static cog_status add(const cog_quantizer *q, cog_device *device, const void *pa
     return COG_OK;
 }
 
+static void format(const cog_quantizer *q, cog_kernel_format *out) {
+    *out = (cog_kernel_format){.layout = COG_LAYOUT_CODES,
+                               .value_bytes = q->bits,
+                               .part_bits = __builtin_ctzll((uint64_t)q->tile),
+                               .n = q->n,
+                               .body = 4 * n_groups(q)};
+}
+
 static const cog_quantizer_kernels on_cpu = {.pack = pack, .add = add};
 
 const cog_quantizer_ops cog_quantizer_qsgd = {
@@ -207,5 +216,6 @@ const cog_quantizer_ops cog_quantizer_qsgd = {
     .used_bytes = used_bytes,
     .check = check,
     .worst_error = worst_error,
+    .format = format,
     .on = {[COG_CPU] = &on_cpu, [COG_CUDA] = COG_CUDA_KERNELS(cog_qsgd_on_cuda)},
 };
