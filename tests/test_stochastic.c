@@ -65,6 +65,21 @@ Test(stochastic, balanced_loads_are_even) {
     cog_code_destroy(code);
 }
 
+Test(stochastic, a_balanced_allocation_that_cannot_be_says_why) {
+    static const struct {
+        int n;
+        const char *says;
+    } cases[] = {{1, "odd"}, {7, "odd"}, {6, "the next is of 8"}, {92, "the next is of 96"}};
+    for (size_t c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
+        cog_code *code = NULL;
+        cr_expect_eq(cog_code_create("stochastic:allocation=balanced", cases[c].n, &code),
+                     COG_ERR_ARGUMENT);
+        cr_expect(strstr(cog_last_error(), cases[c].says) != NULL, "%d workers: %s", cases[c].n,
+                  cog_last_error());
+        cog_code_destroy(code);
+    }
+}
+
 /* Every worker holds a shard with probability d/n, any two d(d-1)/(n(n-1)): 5 standard errors. */
 Test(stochastic, random_allocations_are_uniform) {
     enum { N = 10, D = 3, SEEDS = 60, SHARDS = 40 };

@@ -84,7 +84,8 @@ static void list_transports(void) {
         cog_transport transport = {.ops = cog_transports[i], .n_workers = WORKERS};
         if (cog_spec_parse(transport.ops->name, &spec) != COG_OK) continue;
         const cog_status status = transport.ops->open(&transport, &spec);
-        print_configured(transport.ops->name, transport.ops->summary, &spec, status);
+        /* opened, it may be one of two ends, which go without a summary */
+        print_configured(cog_transports[i]->name, cog_transports[i]->summary, &spec, status);
         transport.ops->close(&transport);
     }
 }

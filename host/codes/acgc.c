@@ -9,10 +9,10 @@
  *             adds up the gradients it holds and sends a signed fold of the m blocks of that sum.
  *             Server and workers draw the factors themselves, from (seed, round). What error
  *             feedback carries over meets other signs there: construction 2 is the one to compress
- *   2         n >= m k. v_1 random; row i of A_1 is v_1(H)'/||v_1(H)||^2 on the holders H of shard
- * i; v_u random in the null space of A_1 .. A_{u-1}, and so on. Then B v_u is the target of block
- * u: exact when all answer. The draw of least amplification is kept stacked   A_u = A, the
- * baseline: its m decoded blocks are all equal
+ *   2         n >= m k. v_1 random; row i of A_1 is v_1(H)'/||v_1(H)||^2 on the holders H of
+ *             shard i; v_u random in the null space of A_1 .. A_{u-1}, and so on. Then B v_u is
+ *             the target of block u: exact when all answer. The draw of least amplification is kept
+ *   stacked   A_u = A, the baseline: its m decoded blocks are all equal
  *
  * For workers that straggle independently with probability q, E[B_F R] = zeta target, by symmetry,
  * so the published step is eta/zeta. Here `straggle` = q divides the decoded gradient by zeta,

@@ -9,10 +9,11 @@
  *
  *   random     each shard on `copies` workers, uniformly
  *   balanced   any two shards share exactly d_k d_l / n workers, which makes the energy of the
- *              messages sum ||g_i||^2 that of the expectation over random allocations. Shard k is
- * on the workers where row k of a Hadamard matrix of order n has +1, so d_k = n/2; row 0,
- *              everywhere +1, serves shard n-1 when there are that many. A coin for each row turns
- *              its signs around, which changes no intersection and evens out the loads. (Ours.)
+ *              messages sum ||g_i||^2 that of the expectation over random allocations. Shard k
+ *              is on the workers where row k of a Hadamard matrix of order n has +1, so
+ *              d_k = n/2; row 0, everywhere +1, serves shard n-1 when there are that many. A
+ *              coin for each row turns its signs around, which changes no intersection and evens
+ *              out the loads. (Ours.)
  *
  * Hadamard matrices: order q+1 for q = 3 mod 4 and 2(q+1) for q = 1 mod 4, q a prime power (Paley
  * 1933), and the double of any order (Sylvester).
@@ -208,6 +209,10 @@ static cog_status build(cog_code *code, cog_spec *spec) {
     COG_TRY(cog_spec_real(spec, "straggle", 0, 0, 0.99, &s->straggle));
     COG_TRY(cog_spec_int(spec, "wait", n, 1, n, &wait));
     COG_TRY(cog_spec_int(spec, "seed", 1, 0, INT32_MAX, &seed));
+    COG_CHECK(!balanced || n % 2 == 0, COG_ERR_ARGUMENT,
+              "allocation=balanced puts every shard on half of the workers; there are %d, which is "
+              "odd",
+              n);
     COG_CHECK(!balanced || (2 * copies == n && shards <= n), COG_ERR_ARGUMENT,
               "allocation=balanced is for 1..%d shards on %d of %d workers, not %lld on %lld", n,
               n / 2, n, (long long)shards, (long long)copies);

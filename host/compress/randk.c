@@ -20,6 +20,7 @@
  *     uint32 stream, payload   name the random numbers (rng.h): block {counter, COG_STREAM_DITHER,
  *                              payload, tile} of key {stream, 0}, tile 0 for kind=block
  *     value[m]                 float, or uint16 bf16, by place
+ * The words of a block are used from the last to the first.
  * A word w stands for the number floor(w j / 2^32) below j. The subset of a tile is Floyd's: for j
  * from d - k to d - 1 take a number below j + 1, or j itself when that is taken already.
  * State: uint32, the number of payloads used so far.

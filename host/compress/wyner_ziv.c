@@ -12,9 +12,9 @@
  *
  *   levels     K, a power of two from 4 to 256, default 16
  *   delta      the range, known to both sides, as published; default 0: the largest |x - h| of
- * every group, which is sent with it (ours; the sender has h, too) group      entries that share a
- * measured range, a power of two from 256 to 4096, default 512 rounding   random | nearest, u =
- * 1/2: no error above step/2, for error feedback
+ *              every group, which is sent with it (ours; the sender has h, too)
+ *   group      entries that share a measured range, a power of two from 256 to 4096, default 512
+ *   rounding   random | nearest, u = 1/2: no error above step/2
  *
  * With a fixed range, what moves by more than that is lost: the decoded value is then off by a
  * multiple of K steps, towards h. With a measured one every new error is, in the maximum norm, at

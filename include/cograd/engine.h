@@ -115,8 +115,9 @@ cog_status cog_engine_rank(const cog_engine_config *config, int *out);
  * the latter also within a round. May be called again to go on, also after a timeout.
  * A worker's process serves until the server's engine is destroyed, and calls no on_report.
  * ERR_TIMEOUT     too few workers answered within `timeout`
- * ERR_TRANSPORT   the server is gone, or so many workers that those who are left determine no
- * update Any error of a worker is returned with its sentence. */
+ * ERR_TRANSPORT   the server is gone, or so many workers that the others determine no update
+ *
+ * Any error of a worker is returned with its sentence. */
 cog_status cog_engine_run(cog_engine *engine, int64_t n_rounds, cog_report_fn on_report,
                           void *user);
 

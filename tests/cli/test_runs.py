@@ -345,6 +345,8 @@ class Texts(cli.Case):
         for word in ("lwpd", "weight=2", "frc", "topk", "ratio=", "sim", "threads", "cpu", "mlp",
                      "hidden=512x256", "mnist", "momentum", "pareto"):
             self.assertIn(word, done.stdout)
+        for name in ("qsgd", "temporal", "sim", "threads", "mpi", "zmq"):
+            self.assertRegex(done.stdout, rf"\n  {name} +[a-z]", f"{name} has no summary")
 
     def test_version(self):
         done = self.run_cograd("--version")
