@@ -206,7 +206,7 @@ Test(predict, triggers_fire_when_they_say) {
         {"trigger=lag,threshold=4", {1, 1, 2, 3, 3.5f}, {0, 1, 0, 0, 1}},
         /* after a message that was sent the estimate is the last message: below 1 all are news */
         {"trigger=lag,threshold=0.75", {1, 1.25f, 2, 2.125f, 3}, {1, 1, 1, 1, 1}},
-        {"trigger=lag,threshold=1", {1, 1.25f, 2, 2.125f, 3}, {0, 0, 1, 0, 1}},
+        {"trigger=lag,threshold=1", {1, 1.25f, 2, 2.125f, 3}, {0, 1, 0, 1, 0}},
         {"trigger=absolute,threshold=0", {0, 1, 1, 1, 2}, {0, 1, 0, 0, 1}},
     };
     for (size_t c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
