@@ -35,6 +35,7 @@ enum {
     COG_PIECE_RECEIVER,  /* of message `index`: the server's end of its channel */
     COG_PIECE_SENDER,    /* and the worker's */
     COG_PIECE_REPLICA,   /* int64 version, parameters and optimizer state of workers that hold it */
+    COG_PIECE_SUMS,      /* of block `index`: what the decoder of sums remembers */
     COG_PIECE_KINDS
 };
 

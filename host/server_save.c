@@ -174,6 +174,15 @@ static cog_status save_channels(const cog_server *s, cog_checkpoint *out) {
     return COG_OK;
 }
 
+static cog_status save_sums(const cog_server *s, cog_checkpoint *out) {
+    for (int32_t b = 0; s->sums != NULL && b < s->code->plan.n_blocks; b++) {
+        size_t bytes;
+        const void *memory = cog_sums_memory(s->sums, b, &bytes);
+        COG_TRY(cog_checkpoint_add(out, COG_PIECE_SUMS, b, memory, bytes));
+    }
+    return COG_OK;
+}
+
 static cog_status save_own(const cog_server *s, cog_checkpoint *out) {
     const size_t workers = (size_t)s->code->plan.n_workers, idle = (size_t)s->n_idle;
     const size_t messages = (size_t)s->code->plan.n_messages;
@@ -184,6 +193,7 @@ static cog_status save_own(const cog_server *s, cog_checkpoint *out) {
     COG_TRY(cog_checkpoint_add(out, COG_PIECE_AGE, 0, s->age, messages * sizeof(*s->age)));
     COG_TRY(save_renewed(s, out));
     COG_TRY(save_channels(s, out));
+    COG_TRY(save_sums(s, out));
     COG_TRY(cog_checkpoint_begin(out, COG_PIECE_DOWNLINK, 0));
     COG_TRY(cog_downlink_save(s->downlink, &out->file));
     return cog_checkpoint_end(out);
@@ -259,6 +269,19 @@ static cog_status load_channels(cog_server *s, const void *file) {
     return COG_OK;
 }
 
+static cog_status load_sums(cog_server *s, const void *file) {
+    for (int32_t b = 0; s->sums != NULL && b < s->code->plan.n_blocks; b++) {
+        size_t bytes;
+        void *memory = cog_sums_memory(s->sums, b, &bytes);
+        cog_piece piece;
+        COG_CHECK(find_piece(file, COG_PIECE_SUMS, b, &piece) && piece.bytes == bytes,
+                  COG_ERR_FORMAT, "a checkpoint lacks the %zu bytes remembered of sums of block %d",
+                  bytes, b);
+        if (bytes > 0) memcpy(memory, piece.data, bytes);
+    }
+    return COG_OK;
+}
+
 static cog_status check_versions(const cog_server *s, int64_t round) {
     for (int w = 0; w < s->code->plan.n_workers; w++)
         COG_CHECK(s->version[w] >= -1 && s->version[w] <= round, COG_ERR_FORMAT,
@@ -280,6 +303,7 @@ cog_status cog_server_load(cog_server *s, void *file, int64_t round) {
     COG_TRY(read_array(file, COG_PIECE_RENEWED, s->renewed, messages));
     COG_TRY(load_idle(s, file));
     COG_TRY(load_channels(s, file));
+    COG_TRY(load_sums(s, file));
     COG_CHECK(find_piece(file, COG_PIECE_DOWNLINK, 0, &piece), COG_ERR_FORMAT,
               "a checkpoint has no log of updates");
     return cog_downlink_load(s->downlink, round, piece.data, piece.bytes);

@@ -100,3 +100,8 @@ cog_status cog_sums_decode(cog_sums *s, const cog_update *in, const cog_update *
     *out = &s->update;
     return COG_OK;
 }
+
+void *cog_sums_memory(cog_sums *s, int32_t block, size_t *bytes) {
+    *bytes = s->quantizer.ops->memory_bytes(&s->quantizer);
+    return s->memory[block];
+}

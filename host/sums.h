@@ -21,4 +21,7 @@ void cog_sums_close(cog_sums *sums); /* accepts NULL */
  * that no message speaks of are left out. */
 cog_status cog_sums_decode(cog_sums *sums, const cog_update *in, const cog_update **out);
 
+/* What is remembered of a block, to be saved and loaded. */
+void *cog_sums_memory(cog_sums *sums, int32_t block, size_t *bytes);
+
 #endif

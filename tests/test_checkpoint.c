@@ -109,7 +109,9 @@ static const char *const channels[] = {"identity",
                                        "topk:ratio=0.05,predict=difference",
                                        "topk:ratio=0.2,predict=temporal",
                                        "identity:predict=linear,trigger=lag,threshold=0.5",
-                                       "wyner-ziv:delta=0.01,predict=linear"};
+                                       "wyner-ziv:delta=0.01,predict=linear",
+                                       "cs:ratio=0.8,sparsity=0.3",
+                                       "qcs:ratio=1,sparsity=0.1,steps=5,feedback=1"};
 enum { N_CHANNELS = sizeof(channels) / sizeof(channels[0]) };
 
 Test(checkpoint, rounds_that_wait_for_all_do_not_notice_it) {
