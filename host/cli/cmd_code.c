@@ -81,7 +81,7 @@ static const struct argp parser = {
            "decodes for each number of stragglers.\v"
            "SPEC is NAME or NAME:KEY=VALUE,KEY=VALUE. Examples: lwpd:weight=2, "
            "frc:stragglers=1, crc:stragglers=3, ye-abbe:stragglers=1,blocks=2, "
-           "acgc:structure=bibd, replication, "
+           "acgc:structure=bibd, stochastic:copies=2, replication, "
            "kasync:k=4, ignore, uncoded. `cograd info` lists names and keys."};
 
 /* ARGP_NO_ERRS: argp's own complaint takes two lines and another exit status. */

@@ -73,6 +73,9 @@ static void list_predictors(void) {
         snprintf(text, sizeof(text), "channel:predict=%s", name);
         if (cog_spec_parse(text, &spec) != COG_OK) continue;
         const cog_status status = cog_predictor_configure(&spec, MESSAGE_LENGTH, &predictor);
+        /* `predict`, asked for first, is what names it */
+        if (spec.n_asked > 0)
+            memmove(spec.asked, spec.asked + 1, (size_t)--spec.n_asked * sizeof(*spec.asked));
         print_configured(name, cog_predictors[i]->summary, &spec, status);
     }
 }

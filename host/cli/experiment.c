@@ -157,6 +157,18 @@ static bool is_hopeless(const cog_experiment *e, double loss) {
     return !(loss <= hopeless_growth * fmax(1, e->points[0].train_loss));
 }
 
+static int complain_of_loss(const session *s, int64_t round, double loss) {
+    const char *name = s->out->options->name;
+    if (round == 0)
+        return cog_complain(COG_EXIT_FAILED,
+                            "%s: the loss is not finite before the first step: the data is too "
+                            "large for the model",
+                            name);
+    return cog_complain(COG_EXIT_FAILED,
+                        "%s: the loss is %.3g after %lld rounds; a smaller rate may help", name,
+                        isnan(loss) ? NAN : loss, (long long)round);
+}
+
 /* Evaluate, remember, tell; ends the run when the target is reached or the loss is lost. Also
  * called once after the end, when the last round was not a reported one. */
 static void look(session *s, const cog_report *report) {
@@ -178,10 +190,7 @@ static void look(session *s, const cog_report *report) {
     if (failed)
         end(s, COG_END_OUTPUT, failed);
     else if (is_hopeless(s->out, point.train_loss) || !isfinite(point.test_loss))
-        end(s, COG_END_DIVERGED,
-            cog_complain(COG_EXIT_FAILED,
-                         "%s: the loss is %.3g after %lld rounds; a smaller rate may help",
-                         s->out->options->name, point.train_loss, (long long)report->round));
+        end(s, COG_END_DIVERGED, complain_of_loss(s, report->round, point.train_loss));
     else if (s->out->has_classes && point.test_accuracy >= s->target)
         end(s, COG_END_TARGET, 0);
 }

@@ -179,6 +179,11 @@ class Data(Refusals):
         self.assertEqual(done.returncode, FAILED)
         self.assert_one_sentence(done.stderr, "wrong/mnist")
 
+    def test_too_large_for_a_loss(self):
+        self.give("huge.txt", "".join(f"{r % 2} 1:3e38 2:-3e38\n" for r in range(40)))
+        self.refuse(FAILED, "before the first step", "train", "--data", "libsvm:huge.txt", "--model",
+                    "softmax", "--rounds", "3", "--batch", "2", "--workers", "2", "--code", "ignore")
+
     def test_damaged(self):
         image, label = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
         for name, content in ((image, images(40)[:-1]), (image, images(40)[:10]), (image, b""),
