@@ -193,6 +193,7 @@ cog_status cog_engine_create(const cog_engine_config *config, cog_engine **out) 
     e->config = *config;
     cog_status status = create_all(e);
     if (status == COG_OK) status = cog_engine_describe(config, &e->description);
+    if (status == COG_OK) status = cog_engine_name_history(e);
     if (status != COG_OK) {
         cog_engine_destroy(e);
         return status;
@@ -220,6 +221,7 @@ void cog_engine_destroy(cog_engine *e) {
     cog_stragglers_close(e->stragglers);
     cog_model_close(&e->model);
     cog_code_destroy(e->code);
+    cog_engine_close_history(e);
     free(e->description);
     free(e);
 }
@@ -257,14 +259,13 @@ static cog_status run_until(cog_engine *e, int64_t until) {
 cog_status cog_engine_start(cog_engine *e) {
     if (e->started) return COG_OK;
     clock_gettime(CLOCK_MONOTONIC, &e->start);
+    if (!is_worker(e)) COG_TRY(cog_engine_open_history(e));
     COG_TRY(e->transport->ops->start(e->transport));
     e->started = true;
     return COG_OK;
 }
 
-cog_status cog_engine_run(cog_engine *e, int64_t n_rounds, cog_report_fn on_report, void *user) {
-    COG_TRY(cog_engine_start(e));
-    if (is_worker(e)) return e->transport->ops->serve(e->transport);
+static cog_status run_rounds(cog_engine *e, int64_t n_rounds, cog_report_fn on_report, void *user) {
     while (e->server.round < n_rounds) {
         const int64_t every = e->config.report_every;
         const cog_status status =
@@ -275,6 +276,13 @@ cog_status cog_engine_run(cog_engine *e, int64_t n_rounds, cog_report_fn on_repo
         if (on_report != NULL && !on_report(&report, user)) return COG_OK;
     }
     return COG_OK;
+}
+
+cog_status cog_engine_run(cog_engine *e, int64_t n_rounds, cog_report_fn on_report, void *user) {
+    COG_TRY(cog_engine_start(e));
+    if (is_worker(e)) return e->transport->ops->serve(e->transport);
+    COG_TRY(run_rounds(e, n_rounds, on_report, user));
+    return cog_engine_flush_history(e);
 }
 
 /* ---------------------------------------------------------------- parameters */

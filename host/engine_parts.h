@@ -22,7 +22,9 @@ struct cog_engine {
     cog_downlink *downlink;
     bool started;
     double seconds_before; /* of wall clock, in the run that this one goes on from */
-    char *description;     /* what that run and this one have in common */
+    FILE *record;
+    char *record_path, *replay_path; /* or NULL */
+    char *description;               /* what that run and this one have in common */
     struct timespec start;
 
     void *workspace;
@@ -35,5 +37,16 @@ cog_status cog_engine_start(cog_engine *engine);
 /* A line "name = value" for everything on which two runs must agree for one to go on from the
  * other, but for the numbers of the data; to be freed. */
 cog_status cog_engine_describe(const cog_engine_config *config, char **out);
+
+/* What two runs have in common, numbers of the data included; to be freed. And the first line in
+ * which they differ, as a sentence about `what`. */
+cog_status cog_engine_job(const cog_engine *engine, char **out);
+cog_status cog_engine_compare(const char *what, const char *mine, const char *theirs);
+
+/* engine_history.c: note the names of files in config; open them before the first round; close. */
+cog_status cog_engine_name_history(cog_engine *engine);
+cog_status cog_engine_open_history(cog_engine *engine);
+cog_status cog_engine_flush_history(cog_engine *engine);
+void cog_engine_close_history(cog_engine *engine);
 
 #endif

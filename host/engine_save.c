@@ -39,7 +39,7 @@ cog_status cog_engine_describe(const cog_engine_config *c, char **out) {
 }
 
 /* The numbers are looked at only when a checkpoint is at hand. */
-static cog_status describe_job(const cog_engine *e, char **out) {
+cog_status cog_engine_job(const cog_engine *e, char **out) {
     const int length =
         asprintf(out, "%s, hash %016" PRIx64, e->description, hash_of(e->config.train));
     if (length < 0) *out = NULL;
@@ -48,12 +48,11 @@ static cog_status describe_job(const cog_engine *e, char **out) {
 }
 
 /* The first line in which they differ. */
-static cog_status compare(const char *mine, const char *theirs) {
+cog_status cog_engine_compare(const char *what, const char *mine, const char *theirs) {
     for (;;) {
         const int a = (int)strcspn(mine, "\n"), b = (int)strcspn(theirs, "\n");
         COG_CHECK(a == b && memcmp(mine, theirs, (size_t)a) == 0, COG_ERR_ARGUMENT,
-                  "the checkpoint is of another run: there '%.*s', here '%.*s'", b, theirs, a,
-                  mine);
+                  "the %s is of another run: there '%.*s', here '%.*s'", what, b, theirs, a, mine);
         if (mine[a] == '\0' || theirs[b] == '\0') return COG_OK;
         mine += a + 1;
         theirs += b + 1;
@@ -70,7 +69,7 @@ static cog_status check_role(const cog_engine *e) {
 
 static cog_status add_job(const cog_engine *e, cog_checkpoint *out) {
     char *text;
-    COG_TRY(describe_job(e, &text));
+    COG_TRY(cog_engine_job(e, &text));
     const cog_status status = cog_checkpoint_add(out, COG_PIECE_JOB, 0, text, strlen(text) + 1);
     free(text);
     return status;
@@ -120,6 +119,8 @@ static cog_status collect(cog_engine *e, cog_checkpoint *out) {
 cog_status cog_engine_save(cog_engine *e, const char *path) {
     cog_checkpoint checkpoint = {.n_pieces = 0};
     COG_TRY(check_role(e));
+    COG_CHECK(e->replay_path == NULL, COG_ERR_ARGUMENT,
+              "a replay writes no checkpoints: those of its history are among what it repeats");
     COG_TRY(cog_engine_start(e));
     cog_status status = collect(e, &checkpoint);
     if (status == COG_OK) status = cog_checkpoint_write(&checkpoint, path);
@@ -141,8 +142,8 @@ static cog_status check_job(const cog_engine *e, const void *file) {
     COG_CHECK(job.bytes > 0 && ((const char *)job.data)[job.bytes - 1] == '\0', COG_ERR_FORMAT,
               "a checkpoint does not say of which run it is");
     char *text;
-    COG_TRY(describe_job(e, &text));
-    const cog_status status = compare(text, job.data);
+    COG_TRY(cog_engine_job(e, &text));
+    const cog_status status = cog_engine_compare("checkpoint", text, job.data);
     free(text);
     return status;
 }

@@ -50,6 +50,7 @@ static cog_status take_message(cog_server *s, const cog_frame *frame, int worker
     const int64_t age = s->round - frame->header.round;
     const bool too_late = age > s->staleness || (age > 0 && s->code->late == COG_LATE_DROP) ||
                           s->arrived[m] || s->version[worker] < 0;
+    cog_server_note(s, 'm', &frame->header);
     s->awaited[worker]--;
     if (too_late) {
         s->report.messages_dropped++;
@@ -66,6 +67,7 @@ static cog_status take_message(cog_server *s, const cog_frame *frame, int worker
 /* No answer to an older round is no news for this one. */
 static cog_status take_decline(cog_server *s, const cog_frame *frame, int worker) {
     const bool is_current = frame->header.round == s->round;
+    cog_server_note(s, 'd', &frame->header);
     if (is_current) cog_server_miss(s, worker, s->awaited[worker]);
     s->awaited[worker] = 0;
     return after_message(s, worker, is_current);
@@ -107,8 +109,8 @@ static cog_status wait_for_enough(cog_server *s) {
     while (s->hopeless[0] != '\0' || !cog_code_ready(s->code, &s->arrivals)) {
         cog_frame frame;
         COG_TRY(cog_server_check_hope(s));
-        const cog_status status = cog_server_receive(s, s->timeout, &frame);
-        COG_CHECK(status != COG_ERR_TIMEOUT || s->stopped, COG_ERR_TIMEOUT,
+        const cog_status status = cog_server_next(s, s->timeout, &frame);
+        COG_CHECK(status != COG_ERR_TIMEOUT || s->stopped || s->retelling != NULL, COG_ERR_TIMEOUT,
                   "round %lld: %d of %d messages arrived, and nothing more within %g seconds",
                   (long long)s->round, s->arrivals.n_arrived, s->arrivals.n_messages, s->timeout);
         COG_TRY(status);
@@ -180,8 +182,10 @@ static void settle(cog_server *s) {
 }
 
 cog_status cog_server_round(cog_server *s) {
+    if (!s->asked) COG_TRY(cog_server_begin_round(s));
     COG_TRY(ask_idle_workers(s));
     COG_TRY(wait_for_enough(s));
+    COG_TRY(cog_server_end_round(s));
     COG_TRY(decode(s));
     COG_TRY(cog_downlink_record(s->downlink, s->round, s->applied));
     settle(s);
@@ -312,5 +316,6 @@ void cog_server_close(cog_server *s) {
                      s->decoding.terms, s->resting,  s->to_restore, s->resumed};
     for (size_t i = 0; i < sizeof(owned) / sizeof(owned[0]); i++) free(owned[i]);
     cog_update_free(&s->update);
+    cog_server_end_replay(s);
     cog_sums_close(s->sums);
 }

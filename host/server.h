@@ -7,6 +7,7 @@
 #include "checkpoint.h"
 #include "code.h"
 #include "downlink.h"
+#include "history.h"
 #include "sums.h"
 #include "transport.h"
 
@@ -56,6 +57,10 @@ typedef struct cog_server {
     uint8_t *to_restore;  /* [n_workers] it has not got its state yet */
     int32_t n_to_restore; /* of them */
 
+    /* server_history.c */
+    FILE *record;                    /* the caller's, or NULL: what is taken is written there */
+    struct cog_retelling *retelling; /* NULL unless a history is replayed */
+
     cog_decoding decoding;
     int32_t *order;            /* [max terms] decoding terms sorted by message */
     int32_t *first;            /* [n_messages + 1] of a message in `order` */
@@ -96,6 +101,20 @@ cog_status cog_server_load(cog_server *s, void *file, int64_t round);
 
 /* Before a worker is asked for the first time: have it know what it knew. */
 cog_status cog_server_restore(cog_server *s, int worker);
+
+/* ---- server_history.c: recording and replaying ----------------------------------------------- */
+
+/* From the first round on, messages are taken as this history says. It is the server's then. */
+cog_status cog_server_begin_replay(cog_server *s, cog_history *history);
+void cog_server_end_replay(cog_server *s);
+
+/* What a round takes next; around every round; and what was taken, 'e' and 's' without a frame. */
+cog_status cog_server_next(cog_server *s, double timeout, cog_frame *out);
+cog_status cog_server_begin_round(cog_server *s);
+/* In a replay: a frame that came and will not be taken any more; false without. */
+bool cog_server_take_early(cog_server *s, cog_frame *out);
+cog_status cog_server_end_round(cog_server *s);
+void cog_server_note(cog_server *s, char kind, const cog_frame_header *header);
 
 /* ---- server_wait.c --------------------------------------------------------------------------- */
 

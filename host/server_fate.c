@@ -97,6 +97,8 @@ cog_status cog_server_admit(cog_server *s, int worker) {
     s->n_gone -= s->gone[worker];
     s->gone[worker] = 0;
     forget_worker(s, worker); /* it may have come back before it was missed */
+    s->n_to_restore -= s->to_restore[worker];
+    s->to_restore[worker] = 0; /* what a checkpoint knows of it is its predecessor's */
     cog_server_miss(s, worker, -s->missing[worker]);
     for (int m = plan->first[worker]; m < plan->first[worker + 1]; m++) s->renewed[m] = 1;
     return look_for_hope(s, worker, "is back");

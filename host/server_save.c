@@ -133,6 +133,7 @@ static cog_status come_to_rest(cog_server *s, cog_checkpoint *out) {
         COG_CHECK(s->awaited[w] == 0, COG_ERR_ARGUMENT,
                   "rounds of an all-reduce are under way: there is no state to save");
     if (s->asked) cog_server_abandon_round(s);
+    for (cog_frame frame; cog_server_take_early(s, &frame);) drop_answer(s, &frame);
     s->n_rests++;
     s->n_resting = 0;
     memset(s->resting, 0, (size_t)s->code->plan.n_workers * sizeof(*s->resting));
@@ -200,6 +201,7 @@ static cog_status save_own(const cog_server *s, cog_checkpoint *out) {
 }
 
 cog_status cog_server_save(cog_server *s, cog_checkpoint *out) {
+    cog_server_note(s, 's', NULL);
     COG_TRY(come_to_rest(s, out));
     return out != NULL ? save_own(s, out) : COG_OK;
 }

@@ -13,7 +13,7 @@ static int add_baseline(cog_suite *s) {
     *base = *scheme;
     base->code = scheme->baseline;
     base->channel = "identity";
-    base->checkpoint = base->resume = NULL; /* the scheme's alone */
+    base->checkpoint = base->resume = base->record = base->replay = NULL; /* the scheme's alone */
     if (base->baseline_optimizer != NULL) base->optimizer = base->baseline_optimizer;
     const int status = cog_scheme_name(base);
     if (status == 0 && strcmp(base->name, scheme->name) == 0) base->name = "baseline";

@@ -97,6 +97,8 @@ static cog_engine_config configure(const cog_options *o, const cog_problem *prob
         .timeout = o->timeout,
         .max_amplification = o->max_amplification,
         .seed = (uint64_t)o->seed,
+        .record = o->record,
+        .replay = o->replay,
         .stop = is_interrupted,
         .stop_user = s,
     };

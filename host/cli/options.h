@@ -95,6 +95,10 @@ typedef enum cog_option_group {
         COG_FOR_TRAIN | COG_FOR_FILE, 1, INT64_MAX, "write it this often, and at the end")         \
     TEXT(resume, "resume", "DIR", COG_GROUP_OUTPUT, COG_FOR_TRAIN | COG_FOR_FILE,                  \
          "go on from DIR/checkpoint, with the options of the run that wrote it")                   \
+    TEXT(record, "record", "FILE", COG_GROUP_OUTPUT, COG_FOR_TRAIN | COG_FOR_FILE,                 \
+         "write there which messages are taken, in which order")                                   \
+    TEXT(replay, "replay", "FILE", COG_GROUP_OUTPUT, COG_FOR_TRAIN | COG_FOR_FILE,                 \
+         "take messages in the order of a run that was recorded")                                  \
     TEXT(json, "json", "FILE", COG_GROUP_OUTPUT, COG_FOR_RUNS, "write the record there")           \
     TEXT(baseline, "baseline", "CODE", COG_GROUP_OUTPUT, COG_FOR_TRAIN | COG_FOR_FILE,             \
          "train the same problem with this code too, uncompressed, and print both; or none")       \

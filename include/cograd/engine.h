@@ -55,6 +55,11 @@ typedef struct cog_engine_config {
                                  all-reduce, before a run gives up; virtual with "sim"; default 60 */
     double max_amplification; /* lossy channels over a code above this are refused; default 16 */
     uint64_t seed;            /* of parameters, rows and stragglers; default 1 */
+    /* Files, NULL by default. record: which messages are taken, in which order, is written there.
+     * replay: they are taken in that order, whatever the transport does, so a run that was recorded
+     * is repeated bit for bit; the rest of the configuration is as it was then. */
+    const char *record;
+    const char *replay;
     /* May be NULL, the default. Asked often while the server waits, on the thread of
      * cog_engine_run: true ends the wait, and the run. */
     bool (*stop)(void *user);
