@@ -89,6 +89,15 @@ static void check_traffic(const traffic_case *t) {
      * that a cache has */
     const double split = t->floor > 0 ? 0 : t->n_messages * 10 * 32.0 / 4096;
     cr_expect_leq(sectors, 1.1 * floor + split, "%s: %g, floor %g", t->channel, sectors, floor);
+    if (strncmp(t->channel, "topk", 4) != 0) /* streams: sectors are used to 95 % */
+        cr_expect_leq(0.95 * sectors, asked, "%s: %g of %g asked for", t->channel, sectors, asked);
+    /* scales of short groups are looked up in shared memory, where a warp may meet two of a bank */
+    const bool has_table = strstr(t->channel, "qsgd") != NULL || strstr(t->channel, "256") != NULL;
+    const uint64_t most = has_table ? c.shared_requests / 20 : 0;
+    if (strncmp(t->channel, "topk", 4) != 0)
+        cr_expect_leq(c.bank_conflicts, most, "%s: %llu bank conflicts of %llu requests",
+                      t->channel, (unsigned long long)c.bank_conflicts,
+                      (unsigned long long)c.shared_requests);
     cr_expect_eq(c.atomics, 0);
     close_pair(&p);
 }

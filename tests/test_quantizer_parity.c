@@ -99,7 +99,7 @@ Test(quantizer_parity, long_dithered_packs_too) { check_long(21, N_SPECS); }
 Test(quantizer_parity, every_order_of_threads_gives_the_same_bytes) {
     cog_device *cpu = opened("cpu"), *gpu = opened(device_name);
     for (int spec = 0; spec < N_SPECS; spec++)
-        for (int order = 1; order < N_ORDERS; order++) {
+        for (int order = 1; order <= N_ORDERS; order++) {
             set_order(order);
             const int input = order % 3 == 0 ? IN_EQUAL : order % 3 == 1 ? IN_LAPLACE : IN_ZEROS;
             check_case(cpu, gpu, specs[spec], 9001, 2, input, order % 4, 0, true);
