@@ -35,6 +35,8 @@ typedef struct cog_server {
 
     /* per worker */
     int32_t *awaited;   /* [n_workers] messages it still owes; all-reduce: 1 until it is done */
+    int64_t *answers;   /* [n_workers] the round it was asked for */
+    uint64_t *due;      /* [n_workers] bit i: message i of its answer has not come */
     int64_t *version;   /* [n_workers] of its parameters; -1: those were replaced since */
     uint64_t *accepted; /* [n_workers] bit i: message i of its last answer was used */
     int32_t *idle;      /* [n_workers] those to ask, in the order in which they became idle */
@@ -84,6 +86,9 @@ cog_status cog_server_reduced_rounds(cog_server *s, int64_t until);
 /* The parameters were set from outside: every worker gets all of them, and nothing that was
  * computed at the old ones is used any more. */
 void cog_server_forget(cog_server *s);
+
+/* Is this part of an answer that was asked for, and the first of its kind? */
+bool cog_server_expects(const cog_server *s, const cog_frame_header *header);
 
 /* What has arrived for the round under way counts as never sent. */
 void cog_server_abandon_round(cog_server *s);

@@ -98,7 +98,11 @@ static cog_status take_state(cog_server *s, const cog_frame *frame, cog_checkpoi
 static void drop_answer(cog_server *s, const cog_frame *frame) {
     const int worker = frame->header.source - 1;
     const bool is_message = frame->header.kind == COG_FRAME_MESSAGE;
-    if (s->awaited[worker] == 0) return;
+    if (!cog_server_expects(s, &frame->header)) {
+        s->transport->frames_refused++;
+        return;
+    }
+    s->due[worker] &= ~(1ull << (frame->header.message - s->code->plan.first[worker]));
     s->report.messages_dropped += is_message;
     s->awaited[worker] = is_message ? s->awaited[worker] - 1 : 0;
     if (s->awaited[worker] == 0) is_idle_now(s, worker);

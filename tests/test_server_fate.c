@@ -190,6 +190,40 @@ Test(fate, a_worker_that_declined_is_missed_once) {
     stage_close(g);
 }
 
+/* A second copy of an answer, at once or a round later, moves nothing and ends nothing. */
+Test(fate, a_second_copy_is_dropped_and_counted) {
+    stage *g = stage_open("ignore:wait=4", 4, false);
+    expect_round(g, "m0 m0 m1 m1 m1 m2 m3", 15);
+    cr_expect_eq(g->transport.frames_refused, 3);
+    cr_expect_eq(g->server.report.messages_used, 4);
+    expect_round(g, "m3 m2 m2 d1 d1 m1 m0", 13 * 4.0 / 3);
+    cr_expect_eq(g->transport.frames_refused, 6);
+    stage_close(g);
+}
+
+/* Frames of a round that the worker was not asked for, or of a message that is not its own. */
+Test(fate, foreign_messages_are_dropped_and_counted) {
+    stage *g = stage_open("ignore:wait=4", 4, false);
+    expect_round(g, "m0 m1 m2 m3", 15);
+    cog_frame_header h = cog_frame_make(COG_FRAME_MESSAGE, 2, 0);
+    g->server.awaited[1] = 1;
+    h.message = 1;
+    cr_expect(!cog_server_expects(&g->server, &h), "it has come already");
+    g->server.due[1] = 1;
+    cr_expect(cog_server_expects(&g->server, &h));
+    h.round = -1;
+    cr_expect(!cog_server_expects(&g->server, &h));
+    h.round = 1;
+    cr_expect(!cog_server_expects(&g->server, &h));
+    h.round = 0;
+    for (h.message = -1; h.message < 6; h.message++)
+        cr_expect_eq(cog_server_expects(&g->server, &h), h.message == 1, "%d", h.message);
+    h.message = 1;
+    for (h.source = -1; h.source < 8; h.source++)
+        cr_expect_eq(cog_server_expects(&g->server, &h), h.source == 2, "%d", h.source);
+    stage_close(g);
+}
+
 /* Worker 3 is still busy with round 0 when it goes in round 1. */
 Test(fate, a_worker_lost_with_an_older_round_is_missing_in_this_one) {
     stage *g = stage_open("ignore:wait=3", 4, false);
