@@ -90,7 +90,7 @@ static cog_status place(cog_channel *c, const cog_predictor *p, cog_channel_end 
     c->dense = c->framed || (kind != COG_CPU && ops->format == NULL && ops->aggregate == NULL);
     c->is_exact = ops->exact && (p->ops == NULL || p->trigger == COG_TRIGGER_ALWAYS);
     c->packer = c->device;
-    const bool on_host = packs_by_host(c, p) || (c->dense && (end == COG_RECEIVER || !c->framed));
+    const bool on_host = packs_by_host(c, p) || (c->dense && end == COG_RECEIVER);
     if (kind != COG_CPU && on_host) COG_TRY(cog_device_open("cpu", &c->packer));
     c->kernels = ops->on[cog_device_kind_of(c->packer)];
     return COG_OK;

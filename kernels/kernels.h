@@ -200,6 +200,23 @@ int cog_cuda_qsgd_pack(void *stream, const cog_kernel_codes *format, const cog_k
 int cog_cuda_add_codes(void *stream, const cog_kernel_codes *format, const void *payload,
                        float weight, int64_t first, int64_t count, float *y);
 
+/* ---- fosgd.cu; meaning: host/compress/fosgd.c ------------------------------------------------ */
+
+typedef struct cog_kernel_rotation {
+    int64_t n;
+    double reach;
+    int32_t block_bits; /* 2^block_bits entries are transformed together, 256 to 4096 */
+    uint32_t stream;    /* of the sender's random numbers */
+} cog_kernel_rotation;
+
+/* *n_used counts the payloads. */
+size_t cog_cuda_fosgd_scratch_bytes(void);
+int cog_cuda_fosgd_pack(void *stream, const cog_kernel_rotation *format,
+                        const cog_kernel_terms *terms, float *residual, uint32_t *n_used,
+                        void *scratch, void *payload);
+int cog_cuda_add_rotated(void *stream, const cog_kernel_rotation *format, const void *payload,
+                         float weight, int64_t first, int64_t count, float *y);
+
 /* ---- add.cu; meaning: `add` of host/compress/ ------------------------------------------------ */
 
 /* y[i - first] += weight * decoded(payload)[i] for first <= i < first + count, or all of a dense

@@ -37,7 +37,7 @@ static inline cog_quantizer configured(const char *text, int64_t n) {
 }
 
 static inline bool has_state(const char *spec) {
-    return strstr(spec, "threshold") != NULL || strstr(spec, "qsgd") != NULL;
+    return strstr(spec, "threshold") != NULL || strstr(spec, "sgd") != NULL;
 }
 
 /* ---- one sender on both devices ----------------------------------------------------------------

@@ -30,6 +30,8 @@ static const traffic_case traffic_cases[] = {
     {"qsgd:bits=1,group=256", IN_NORMAL, 8, 1.05, 1, 0, 3},
     {"qsgd:bits=8,rounding=nearest", IN_NORMAL, 8, 1.05, 1, 0, 3},
     {"qsgd:norm=l2", IN_NORMAL, 8, 1.05, 1, 0, 3},
+    {"fosgd", IN_NORMAL, 8, 1.05, 1, 0, 1},
+    {"fosgd:block=256", IN_NORMAL, 8, 1.05, 1, 0, 3},
     {"topk:ratio=0.01", IN_NORMAL, 8, 1.10, 1, 0, 1},
     {"topk:ratio=0.01,values=bf16", IN_NORMAL, 8, 1.10, 1, 0, 3},
     {"topk:ratio=0.01", IN_EQUAL, 8, 1.10, 1, 0, 3},

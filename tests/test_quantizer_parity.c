@@ -33,6 +33,10 @@ static const char *const specs[] = {
     "qsgd:bits=8,group=256,norm=l2",
     "qsgd:bits=3,group=1024,rounding=nearest",
     "qsgd:bits=5,group=4096,norm=l2",
+    "fosgd",
+    "fosgd:reach=2,block=256",
+    "fosgd:reach=1.5,block=512",
+    "fosgd:block=2048",
 };
 enum { N_SPECS = sizeof(specs) / sizeof(specs[0]) };
 
@@ -68,7 +72,8 @@ Test(quantizer_parity, chunk_packs_have_the_bytes_of_the_cpu) { check_small(2, 9
 Test(quantizer_parity, sign_packs_have_the_bytes_of_the_cpu) { check_small(9, 13); }
 Test(quantizer_parity, global_packs_have_the_bytes_of_the_cpu) { check_small(13, 18); }
 Test(quantizer_parity, threshold_packs_have_the_bytes_of_the_cpu) { check_small(18, 21); }
-Test(quantizer_parity, dithered_packs_have_the_bytes_of_the_cpu) { check_small(21, N_SPECS); }
+Test(quantizer_parity, dithered_packs_have_the_bytes_of_the_cpu) { check_small(21, 26); }
+Test(quantizer_parity, rotated_packs_have_the_bytes_of_the_cpu) { check_small(26, N_SPECS); }
 
 /* Several tiles and blocks, the last one not full. */
 enum { LONG = 21001 };
@@ -91,7 +96,8 @@ Test(quantizer_parity, long_dense_and_chunk_packs_too) { check_long(0, 9); }
 Test(quantizer_parity, long_sign_packs_too) { check_long(9, 13); }
 Test(quantizer_parity, long_global_packs_too) { check_long(13, 18); }
 Test(quantizer_parity, long_threshold_packs_too) { check_long(18, 21); }
-Test(quantizer_parity, long_dithered_packs_too) { check_long(21, N_SPECS); }
+Test(quantizer_parity, long_dithered_packs_too) { check_long(21, 26); }
+Test(quantizer_parity, long_rotated_packs_too) { check_long(26, N_SPECS); }
 
 /* ---- order of threads, traffic -----------------------------------------------------------------
  */

@@ -29,6 +29,7 @@
 #include <string.h>
 
 #include "check.h"
+#include "on_cuda.h"
 #include "tile.h"
 
 enum { ROTATION = 1 };
@@ -195,5 +196,5 @@ const cog_quantizer_ops cog_quantizer_fosgd = {
     .used_bytes = used_bytes,
     .check = check,
     .worst_error = worst_error,
-    .on = {[COG_CPU] = &on_cpu},
+    .on = {[COG_CPU] = &on_cpu, [COG_CUDA] = COG_CUDA_KERNELS(cog_fosgd_on_cuda)},
 };

@@ -187,6 +187,40 @@ const cog_quantizer_kernels cog_qsgd_on_cuda = {
     .scratch_bytes = qsgd_scratch_bytes,
 };
 
+/* ---- fosgd ---------------------------------------------------------------------------------- */
+
+static cog_kernel_rotation rotation_of(const cog_quantizer *q) {
+    return (cog_kernel_rotation){.n = q->n,
+                                 .reach = q->reach,
+                                 .block_bits = __builtin_ctzll((uint64_t)q->tile),
+                                 .stream = q->stream};
+}
+
+static size_t fosgd_scratch_bytes(const cog_quantizer *q) {
+    (void)q;
+    return cog_cuda_fosgd_scratch_bytes();
+}
+
+static cog_status pack_fosgd(const cog_quantizer *q, cog_device *device, int n_terms,
+                             const cog_term *terms, float *residual, void *state, void *scratch,
+                             void *payload) {
+    const cog_kernel_rotation format = rotation_of(q);
+    const cog_kernel_terms all = kernel_terms(n_terms, terms);
+    RETURN_LAUNCH(device, cog_cuda_fosgd_pack, &format, &all, residual, state, scratch, payload);
+}
+
+static cog_status add_fosgd(const cog_quantizer *q, cog_device *device, const void *payload,
+                            float weight, int64_t first, int64_t count, float *y) {
+    const cog_kernel_rotation format = rotation_of(q);
+    RETURN_LAUNCH(device, cog_cuda_add_rotated, &format, payload, weight, first, count, y);
+}
+
+const cog_quantizer_kernels cog_fosgd_on_cuda = {
+    .pack = pack_fosgd,
+    .add = add_fosgd,
+    .scratch_bytes = fosgd_scratch_bytes,
+};
+
 #else
 typedef int cog_on_cuda_is_not_built;
 #endif

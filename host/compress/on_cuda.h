@@ -10,6 +10,7 @@ extern const cog_quantizer_kernels cog_bf16_on_cuda;
 extern const cog_quantizer_kernels cog_sign_on_cuda;
 extern const cog_quantizer_kernels cog_topk_on_cuda;
 extern const cog_quantizer_kernels cog_qsgd_on_cuda;
+extern const cog_quantizer_kernels cog_fosgd_on_cuda;
 #endif
 
 #endif
