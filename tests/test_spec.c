@@ -37,7 +37,7 @@ Test(spec, malformed_text_is_refused) {
     char too_long[600], many[400] = "x:a=1";
     memset(too_long, 'x', sizeof(too_long));
     too_long[sizeof(too_long) - 1] = '\0';
-    for (int i = 0; i < 20; i++) sprintf(many + strlen(many), ",k%d=1", i);
+    for (int i = 0; i < COG_SPEC_MAX_KEYS; i++) sprintf(many + strlen(many), ",k%d=1", i);
     const char *bad[] = {"",       ":a=1",      "x:",     "x:=1", "x:a=1,b", "x:a=1,,b=2",
                          "x:a=1,", "x:a=1,a=2", too_long, many,   NULL};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
