@@ -139,6 +139,9 @@ Test(qcs, the_sum_is_decoded_once_and_more_bits_bring_it_nearer) {
             payloads[w] = b[w].payload;
         }
         sum_up(&q, WORKERS, payloads, weights, out);
+        double slope = 0;
+        for (int i = 0; i < N; i++) slope += (double)out[i] * (double)sum[i] / energy(sum, N);
+        cr_expect(fabs(slope - 1) < 0.2, "%d bits: decoded %g of the sum", bits, slope);
         for (int i = 0; i < N; i++) out[i] -= sum[i];
         const double error = energy(out, N) / energy(sum, N);
         const double noise = (1 - gains[bits - 1]) / gains[bits - 1];
