@@ -27,6 +27,9 @@ static inline int ref_in(const ref_model *m, int l) {
     return l == 0 ? m->n_features : m->out[l - 1];
 }
 
+/* Inputs of layer l and, where it has one, the bias behind them. */
+static inline int ref_terms(const ref_model *m, int l) { return ref_in(m, l) + !m->no_bias; }
+
 static inline int ref_group(const ref_model *m, int l) {
     return (m->out[l] + m->n_blocks - 1) / m->n_blocks;
 }

@@ -162,7 +162,8 @@ static uint8_t *real_parameters(const fixture *f) {
     uint8_t *is_real = calloc((size_t)f->model.n_params, 1);
     for (int l = 0; l < f->ref.n_layers; l++)
         for (int o = 0; o < f->ref.out[l]; o++)
-            for (int i = 0; i <= ref_in(&f->ref, l); i++) is_real[ref_index(&f->ref, l, o, i)] = 1;
+            for (int i = 0; i < ref_terms(&f->ref, l); i++)
+                is_real[ref_index(&f->ref, l, o, i)] = 1;
     return is_real;
 }
 
@@ -224,7 +225,7 @@ Test(model, initial_function_does_not_depend_on_the_blocks) {
                 cr_assert(is_real[i] || f.params[i] == 0, "padding does not begin as 0");
             for (int l = 0; l < f.ref.n_layers; l++)
                 for (int o = 0; o < f.ref.out[l]; o++)
-                    for (int i = 0; i <= ref_in(&f.ref, l); i++)
+                    for (int i = 0; i < ref_terms(&f.ref, l); i++)
                         cr_assert_eq(f.params[ref_index(&f.ref, l, o, i)],
                                      one.params[ref_index(&one.ref, l, o, i)]);
             free(is_real);
