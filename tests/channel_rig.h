@@ -82,4 +82,13 @@ static inline void slow_gradient(uint32_t round, double noise, float *x, int64_t
     }
 }
 
+enum { USED, UNUSED, LOST, REPLACED, N_FATES };
+
+/* Every fate a message can have: used, received and not used, never received, and received but
+ * replaced by the answer to the next question before anybody settled it. */
+static inline int fate_of(uint32_t round) {
+    cog_rng rng = cog_rng_make(3, COG_STREAM_TEST, round, 0);
+    return round < 3 ? USED : (int)cog_rng_below(&rng, N_FATES);
+}
+
 #endif

@@ -1,7 +1,5 @@
 /* test_predict.c - predictions that two ends make alone, and what is sent when they do not suffice.
  */
-#include <lapacke.h>
-
 #include "channel_rig.h"
 
 static const char *const specs[] = {
@@ -17,15 +15,6 @@ static const char *const specs[] = {
     "bf16:predict=temporal,window=2,warmup=4",
 };
 enum { N_SPECS = sizeof(specs) / sizeof(specs[0]), N = 700, ROUNDS = 30 };
-
-enum { USED, UNUSED, LOST, REPLACED, N_FATES };
-
-/* Every fate a message can have: used, received and not used, never received, and received but
- * replaced by the answer to the next question before anybody settled it. */
-static int fate_of(uint32_t round) {
-    cog_rng rng = cog_rng_make(3, COG_STREAM_TEST, round, 0);
-    return round < 3 ? USED : (int)cog_rng_below(&rng, N_FATES);
-}
 
 static void expect_same_bits(const char *spec, uint32_t round, const cog_channel *a,
                              const cog_channel *b) {
@@ -76,120 +65,6 @@ Test(predict, dropped_messages_leave_no_trace) {
     }
 }
 
-/* min ||x - G a|| in double by LAPACK's own driver, with the window of the estimates before. */
-static double least_residual(const float *const *window, int count, const float *x) {
-    static double matrix[16 * N], right[N];
-    double s[16];
-    lapack_int rank;
-    for (int j = 0; j < count; j++)
-        for (int i = 0; i < N; i++) matrix[j * N + i] = window[j][i];
-    for (int i = 0; i < N; i++) right[i] = x[i];
-    cr_assert_eq(
-        LAPACKE_dgelsd(LAPACK_COL_MAJOR, N, count, 1, matrix, N, right, N, s, 1e-14, &rank), 0);
-    double sum = 0;
-    for (int i = rank; i < N; i++) sum += right[i] * right[i];
-    return sqrt(sum);
-}
-
-/* ||r|| <= ||g - estimate^(t-1)|| and <= ||g|| whatever the window; with noise in the gradients the
- * fit is that of LAPACK up to what a coefficient loses as a float, and ||r||^2 + ||ghat||^2 is
- * ||g||^2. */
-Test(predict, temporal_prediction_is_the_least_squares_fit) {
-    static const double noises[] = {0.1, 1e-3, 0};
-    float x[N];
-    for (int window = 1; window <= 16; window++)
-        for (int c = 0; c < 3; c++) {
-            char spec[80];
-            snprintf(spec, sizeof(spec), "identity:predict=temporal,trigger=always,window=%d",
-                     window);
-            pair p = open_pair(spec, N);
-            float past[16][N];
-            const float *newest[16];
-            for (uint32_t round = 0; round < 24; round++) {
-                const int count = round < (uint32_t)window ? (int)round : window;
-                slow_gradient(round, noises[c], x, N);
-                size_t bytes;
-                const float *estimate = deliver(&p, round, x, &bytes);
-                const float *expected = cog_mirror_expected(p.sender->mirror);
-                const double norm = norm_of_gap(x, NULL, N), r = norm_of_gap(x, expected, N);
-                for (int j = 0; j < count; j++) newest[j] = past[(round - 1 - (unsigned)j) % 16];
-                const double before = count > 0 ? norm_of_gap(x, newest[0], N) : norm;
-                cr_expect_leq(r, before * (1 + 1e-6) + 1e-7 * norm, "%s round %u", spec, round);
-                cr_expect_leq(r, norm * (1 + 1e-6), "%s round %u", spec, round);
-                if (count > 0 && noises[c] > 0.01) {
-                    const double least = least_residual(newest, count, x);
-                    const double h = norm_of_gap(expected, NULL, N);
-                    cr_expect_leq(r, least * (1 + 1e-4), "%s round %u: %g against %g", spec, round,
-                                  r, least);
-                    cr_expect_float_eq(r * r + h * h, norm * norm, 1e-5 * norm * norm,
-                                       "%s round %u", spec, round);
-                }
-                memcpy(past[round % 16], estimate, sizeof(past[0]));
-            }
-            close_pair(&p);
-        }
-}
-
-/* Inner products are kept from round to round; those of a memory that was just loaded, with none,
- * give the same bits. */
-Test(predict, a_fit_does_not_depend_on_what_is_known_of_the_memory) {
-    cog_device *device;
-    float x[N], *expected[2];
-    OK(cog_device_open("cpu", &device));
-    for (int e = 0; e < 2; e++) OK(cog_device_zeros(device, N, &expected[e]));
-    for (int window = 1; window <= 16; window++) {
-        char text[60];
-        cog_spec spec;
-        cog_predictor p;
-        snprintf(text, sizeof(text), "identity:predict=temporal,window=%d", window);
-        OK(cog_spec_parse(text, &spec));
-        OK(cog_predictor_configure(&spec, N, &p));
-        cog_memory memory = {.device = device, .n = N, .room = window};
-        for (int j = 0; j < window; j++) OK(cog_device_zeros(device, N, &memory.x[j]));
-        OK(device->ops->alloc(device, cog_device_sums_bytes(N), &memory.work));
-        for (uint32_t round = 0; round < 20; round++) {
-            float coefs[2][16] = {{0}};
-            double norm[2], left[2];
-            cog_memory fresh = memory;
-            memset(fresh.product, 0xff, sizeof(fresh.product));
-            fresh.n_known = 0;
-            slow_gradient(round, 0.01, x, N);
-            if (round % 5 != 4) /* or the next round knows two rows less */
-                OK(p.ops->foresee(&p, &memory, x, coefs[0], expected[0], &norm[0], &left[0]));
-            OK(p.ops->foresee(&p, &fresh, x, coefs[1], expected[1], &norm[1], &left[1]));
-            if (round % 5 != 4) {
-                cr_expect(memcmp(coefs[0], coefs[1], sizeof(coefs[0])) == 0, "window %d round %u",
-                          window, round);
-                cr_expect(memcmp(expected[0], expected[1], sizeof(x)) == 0);
-                cr_expect(norm[0] == norm[1] && left[0] == left[1]);
-            }
-            OK(p.ops->push(&p, &memory, expected[1], x));
-        }
-        for (int j = 0; j < window; j++) cog_device_free(device, memory.x[j]);
-        cog_device_free(device, memory.work);
-    }
-    for (int e = 0; e < 2; e++) cog_device_free(device, expected[e]);
-    cog_device_close(device);
-}
-
-/* Of sequences that obey a recursion of order 2 - a sum of two decays - a window of 2 predicts all
- * but what fp32 rounds, although its columns are nearly parallel. */
-Test(predict, a_window_of_two_foresees_two_decays) {
-    float x[N];
-    pair p = open_pair("identity:predict=temporal,window=2,trigger=always", N);
-    for (uint32_t round = 0; round < 40; round++) {
-        cog_rng rng = cog_rng_make(1, COG_STREAM_TEST, 0, 0);
-        for (int i = 0; i < N; i++)
-            x[i] = (float)(cog_rng_normal(&rng) * pow(0.97, round) +
-                           cog_rng_normal(&rng) * pow(0.9, round));
-        size_t bytes;
-        deliver(&p, round, x, &bytes);
-        const double r = norm_of_gap(x, cog_mirror_expected(p.sender->mirror), N);
-        if (round >= 2) cr_expect_leq(r, 1e-5 * norm_of_gap(x, NULL, N), "round %u: %g", round, r);
-    }
-    close_pair(&p);
-}
-
 /* A message (c, 0, ..) a round, so that norms are plain numbers: is its residual sent? */
 Test(predict, triggers_fire_when_they_say) {
     static const struct {
@@ -222,46 +97,6 @@ Test(predict, triggers_fire_when_they_say) {
             cr_expect_eq(bytes, cases[c].fires[round] ? 1 + 3 * 4 : 1, "%s round %d: %zu bytes",
                          cases[c].keys, round, bytes);
             cr_expect_eq(got[0], estimate, "%s round %d: %g", cases[c].keys, round, got[0]);
-        }
-        close_pair(&p);
-    }
-}
-
-/* EF21 and DIANA from their papers' lines, with top-k by a sort, in double. */
-static void top_k(const double *x, double *out, int k) {
-    bool taken[N] = {false};
-    memset(out, 0, N * sizeof(*out));
-    for (int found = 0; found < k; found++) {
-        int best = -1;
-        for (int i = 0; i < N; i++)
-            if (!taken[i] && (best < 0 || fabs(x[i]) > fabs(x[best]))) best = i;
-        taken[best] = true;
-        out[best] = x[best];
-    }
-}
-
-Test(predict, memories_follow_the_published_recursions) {
-    static const struct {
-        const char *spec;
-        double rate;
-    } cases[] = {{"topk:ratio=0.05,kind=global,predict=linear", 1},
-                 {"topk:ratio=0.05,kind=global,predict=difference,rate=0.5", 0.5}};
-    static double h[N], gap[N], sent[N];
-    float x[N];
-    for (size_t c = 0; c < 2; c++) {
-        pair p = open_pair(cases[c].spec, N);
-        memset(h, 0, sizeof(h));
-        for (uint32_t round = 0; round < 60; round++) {
-            slow_gradient(round, 0, x, N);
-            size_t bytes;
-            const float *estimate = deliver(&p, round, x, &bytes);
-            for (int i = 0; i < N; i++) gap[i] = x[i] - h[i];
-            top_k(gap, sent, N / 20);
-            for (int i = 0; i < N; i++)
-                cr_assert_float_eq(estimate[i], h[i] + sent[i], 2e-5,
-                                   "%s round %u entry %d: %g, %g", cases[c].spec, round, i,
-                                   estimate[i], h[i] + sent[i]);
-            for (int i = 0; i < N; i++) h[i] += cases[c].rate * sent[i];
         }
         close_pair(&p);
     }
@@ -426,55 +261,6 @@ Test(predict, messages_of_every_length_travel) {
             }
             close_pair(&p);
         }
-}
-
-/* Lin et al. 2018 from its lines: u = m u + g, v = v + u, the k largest of v are sent and taken out
- * of both. Messages that are not used change neither. */
-Test(predict, momentum_correction_follows_deep_gradient_compression) {
-    static double u[N], v[N], next_u[N], next_v[N], sent[N];
-    float x[N];
-    pair p = open_pair("topk:ratio=0.1,kind=global,feedback=1,momentum=0.75", N);
-    for (uint32_t round = 0; round < 60; round++) {
-        slow_gradient(round, 0.1, x, N);
-        for (int i = 0; i < N; i++) {
-            next_u[i] = 0.75 * u[i] + x[i];
-            next_v[i] = v[i] + next_u[i];
-        }
-        top_k(next_v, sent, N / 10);
-        for (int i = 0; i < N; i++) next_v[i] -= sent[i];
-        for (int i = 0; i < N; i++) next_u[i] *= sent[i] == 0;
-        const void *message;
-        size_t bytes = send(&p, round, x, &message);
-        OK(cog_channel_receive(p.receiver, message, bytes));
-        const bool used = fate_of(round) == USED;
-        settle(&p, used);
-        if (used) memcpy(u, next_u, sizeof(u));
-        if (used) memcpy(v, next_v, sizeof(v));
-        for (int i = 0; i < N; i++) {
-            cr_assert_float_eq(cog_channel_error(p.sender)[i], v[i], 1e-4, "round %u entry %d",
-                               round, i);
-            cr_assert_float_eq(p.sender->velocity[i], u[i], 1e-4, "round %u entry %d", round, i);
-        }
-    }
-    close_pair(&p);
-}
-
-/* All rounds of a warm-up are momentum SGD, and leave nothing behind. */
-Test(predict, a_warm_up_sends_everything) {
-    static double u[N];
-    float x[N];
-    pair p = open_pair("topk:ratio=0.1,feedback=1,momentum=0.75,warmup=8", N);
-    for (uint32_t round = 0; round < 8; round++) {
-        slow_gradient(round, 0.1, x, N);
-        size_t bytes;
-        const float *got = deliver(&p, round, x, &bytes);
-        for (int i = 0; i < N; i++) {
-            u[i] = 0.75 * u[i] + x[i];
-            cr_assert_float_eq(got[i], u[i], 1e-4, "round %u entry %d", round, i);
-            cr_assert_eq(cog_channel_error(p.sender)[i], 0);
-        }
-    }
-    close_pair(&p);
 }
 
 /* A window of two holds a and b. A message near b needs no residual; if it is remembered all the
