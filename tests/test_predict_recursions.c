@@ -1,4 +1,4 @@
-/* test_predict_recursions.c - channels with a memory against the lines of their papers, in double. */
+/* test_predict_recursions.c - channels with a memory against the lines of papers, in double. */
 #include "channel_rig.h"
 
 enum { N = 700 };
