@@ -5,55 +5,14 @@
 #include <math.h>
 #include <string.h>
 
+#include "centre_model.h"
 #include "engine_rig.h"
 
 enum { D = 12, WORKERS = 4, WARMUP = 15 };
 
 static double weight_of(int64_t i) { return 1 + (double)i / 3; }
 
-static cog_status centre_init(const void *user, uint64_t seed, float *params) {
-    (void)user, (void)seed;
-    for (int i = 0; i < D; i++) params[i] = 3;
-    return COG_OK;
-}
-static size_t centre_workspace(const void *user, int64_t n_rows) {
-    (void)user, (void)n_rows;
-    return 1;
-}
-static cog_status centre_backprop(const void *user, cog_device *device, const cog_batch *batch,
-                                  const float *params, void *workspace) {
-    (void)user, (void)device, (void)batch, (void)params, (void)workspace;
-    return COG_OK;
-}
-static cog_status centre_message(const void *user, cog_device *device, const cog_batch *batch,
-                                 const float *params, void *workspace, int n_slices,
-                                 const cog_slice *slices, float *out) {
-    (void)user, (void)device, (void)workspace;
-    for (int64_t i = 0; i < D; i++) {
-        double sum = 0;
-        for (int s = 0; s < n_slices; s++)
-            for (int64_t r = batch->segment[slices[s].segment];
-                 r < batch->segment[slices[s].segment + 1]; r++)
-                sum += slices[s].coef * weight_of(i) * ((double)params[i] - batch->x[r * D + i]);
-        out[i] = (float)sum;
-    }
-    return COG_OK;
-}
-static double centre_flops(const void *user, int64_t n_rows) {
-    (void)user;
-    return (double)n_rows;
-}
-
-static const cog_model centre = {.name = "centre",
-                                 .n_params = D,
-                                 .block_len = D,
-                                 .n_blocks = 1,
-                                 .init = centre_init,
-                                 .workspace_bytes = centre_workspace,
-                                 .backprop = centre_backprop,
-                                 .message = centre_message,
-                                 .backprop_flops = centre_flops,
-                                 .message_flops = centre_flops};
+static centre user = {.n = D, .start = 3, .weight = weight_of};
 
 /* C[x] = sign(x) mean|x|; x becomes what is left */
 static void one_bit(double *x, double *sent) {
@@ -96,8 +55,10 @@ static void step(reference *r, int round, double mean[WORKERS][D], bool compress
 }
 
 static cog_engine_config config_of(const char *channel, const char *code) {
+    static cog_model model;
     cog_engine_config c = small();
-    c.custom_model = &centre;
+    model = centre_model(&user);
+    c.custom_model = &model;
     c.n_workers = WORKERS;
     c.code = code;
     c.channel = channel;
