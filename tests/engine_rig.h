@@ -3,6 +3,7 @@
 #define COG_TESTS_ENGINE_RIG_H
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "cograd/cograd.h"
 #include "harness.h"
@@ -37,18 +38,51 @@ static inline cog_engine *open_engine(const cog_engine_config *c) {
     return e;
 }
 
-/* Parameters after n_rounds; the caller frees them. */
+static inline int64_t n_params_of(const cog_engine_config *c) {
+    cog_engine *e = open_engine(c);
+    const int64_t n = cog_engine_n_params(e);
+    cog_engine_destroy(e);
+    return n;
+}
+
+static inline cog_engine *engine_after(const cog_engine_config *c, int64_t n_rounds) {
+    cog_engine *e = open_engine(c);
+    cr_assert_eq(cog_engine_run(e, n_rounds, NULL, NULL), COG_OK, "%s, %s over %s: %s", c->code,
+                 c->channel, c->transport, cog_last_error());
+    return e;
+}
+
+/* Parameters after n_rounds; the caller frees them. report may be NULL. */
 static inline float *params_after(const cog_engine_config *c, int64_t n_rounds,
                                   cog_report *report) {
-    cog_engine *e = open_engine(c);
-    cr_assert_eq(cog_engine_run(e, n_rounds, NULL, NULL), COG_OK, "%s over %s: %s", c->code,
-                 c->transport, cog_last_error());
+    cog_engine *e = engine_after(c, n_rounds);
     const int64_t n = cog_engine_n_params(e);
     float *params = malloc((size_t)n * sizeof(float));
     cr_assert_eq(cog_engine_get_params(e, params, n), COG_OK);
     if (report != NULL) *report = cog_engine_report(e);
     cog_engine_destroy(e);
     return params;
+}
+
+/* Loss over the training data after n_rounds. report may be NULL. */
+static inline double loss_after(const cog_engine_config *c, int64_t n_rounds, cog_report *report) {
+    cog_engine *e = engine_after(c, n_rounds);
+    double loss, accuracy;
+    cr_assert_eq(cog_engine_evaluate(e, data(), &loss, &accuracy), COG_OK);
+    if (report != NULL) *report = cog_engine_report(e);
+    cog_engine_destroy(e);
+    return loss;
+}
+
+static inline void expect_same_run(const cog_engine_config *a, const cog_engine_config *b,
+                                   int64_t rounds) {
+    const int64_t n = n_params_of(a);
+    float *x = params_after(a, rounds, NULL), *y = params_after(b, rounds, NULL);
+    cr_expect_eq(memcmp(x, y, (size_t)n * sizeof(float)), 0,
+                 "%s, %s: '%s' '%s' differs from '%s' '%s'", a->code, a->channel, a->transport,
+                 a->downlink, b->transport, b->downlink);
+    free(x);
+    free(y);
 }
 
 #endif

@@ -30,13 +30,6 @@ static float *run(const cog_engine_config *c, int64_t n_rounds, cog_report *repo
     return NULL;
 }
 
-static int64_t n_params_of(const cog_engine_config *c) {
-    cog_engine *e = open_engine(c);
-    const int64_t n = cog_engine_n_params(e);
-    cog_engine_destroy(e);
-    return n;
-}
-
 /* `most` is the largest difference allowed; 0: the same bits. */
 static void expect_the_run_of_sim(const cog_engine_config *over, int64_t rounds, double most) {
     cog_report a, b;

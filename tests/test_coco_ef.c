@@ -172,12 +172,7 @@ Test(coco_ef, signs_with_feedback_track_uncompressed_descent) {
 
 static double engine_loss(cog_engine_config *c, const char *optimizer) {
     c->optimizer = optimizer;
-    cog_engine *e = open_engine(c);
-    double loss, accuracy;
-    OK(cog_engine_run(e, 40, NULL, NULL));
-    OK(cog_engine_evaluate(e, data(), &loss, &accuracy));
-    cog_engine_destroy(e);
-    return loss;
+    return loss_after(c, 40, NULL);
 }
 
 /* Of what is not compressed it does not matter on which side the rate is taken. */

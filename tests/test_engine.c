@@ -5,34 +5,6 @@
 
 #include "engine_rig.h"
 
-static int64_t n_params_of(const cog_engine_config *c) {
-    cog_engine *e = open_engine(c);
-    const int64_t n = cog_engine_n_params(e);
-    cog_engine_destroy(e);
-    return n;
-}
-
-static void expect_same_run(const cog_engine_config *a, const cog_engine_config *b,
-                            int64_t rounds) {
-    const int64_t n = n_params_of(a);
-    float *x = params_after(a, rounds, NULL), *y = params_after(b, rounds, NULL);
-    cr_expect_eq(memcmp(x, y, (size_t)n * sizeof(float)), 0,
-                 "%s, %s: '%s' '%s' differs from '%s' '%s'", a->code, a->channel, a->transport,
-                 a->downlink, b->transport, b->downlink);
-    free(x);
-    free(y);
-}
-
-static double loss_after(const cog_engine_config *c, int64_t rounds) {
-    cog_engine *e = open_engine(c);
-    double loss, accuracy;
-    cr_assert_eq(cog_engine_run(e, rounds, NULL, NULL), COG_OK, "%s: %s", c->code,
-                 cog_last_error());
-    cr_assert_eq(cog_engine_evaluate(e, data(), &loss, &accuracy), COG_OK);
-    cog_engine_destroy(e);
-    return loss;
-}
-
 /* Over whole shards the gradient is that of the data, however it is cut: all codes are gradient
  * descent when everybody answers. */
 Test(engine, every_code_is_gradient_descent_when_all_answer) {
@@ -61,11 +33,11 @@ Test(engine, every_code_is_gradient_descent_when_all_answer) {
         c.optimizer = optimizers[o];
         c.code = "uncoded";
         c.n_workers = 1;
-        const double expected = loss_after(&c, 12);
+        const double expected = loss_after(&c, 12, NULL);
         c.n_workers = 8;
         for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
             c.code = codes[i];
-            const double loss = loss_after(&c, 12);
+            const double loss = loss_after(&c, 12, NULL);
             cr_expect_float_eq(loss, expected, 2e-5 * expected, "%s, %s: %.8g, expected %.8g",
                                codes[i], optimizers[o], loss, expected);
         }
@@ -359,17 +331,17 @@ Test(engine, approximate_codes_converge_where_their_baseline_stalls) {
     c.optimizer = "sgd:rate=0.1";
     c.code = "uncoded";
     c.n_workers = 1;
-    const double expected = loss_after(&c, 300);
+    const double expected = loss_after(&c, 300, NULL);
     c.stragglers = "bernoulli:probability=0.25";
     for (size_t i = 0; i < 4; i++) {
         c.code = codes[i];
         c.n_workers = n_workers[i];
-        const double loss = loss_after(&c, 300);
+        const double loss = loss_after(&c, 300, NULL);
         cr_expect_float_eq(loss, expected, 0.05 * expected, "%s: %g, gradient descent %g", codes[i],
                            loss, expected);
     }
     c.n_workers = 7;
     c.code = "acgc:structure=bibd,construction=stacked,straggle=0.25";
-    const double stalled = loss_after(&c, 300);
+    const double stalled = loss_after(&c, 300, NULL);
     cr_expect_gt(stalled, 1.3 * expected, "%g, gradient descent %g", stalled, expected);
 }

@@ -242,17 +242,6 @@ Test(predict_descent, errors_stay_below_the_threshold_and_the_descent_bound_hold
 
 /* ---------------------------------------------------------------- the engine */
 
-static double loss_after(const cog_engine_config *c, int64_t rounds, cog_report *report) {
-    cog_engine *e = open_engine(c);
-    double loss, accuracy;
-    cr_assert_eq(cog_engine_run(e, rounds, NULL, NULL), COG_OK, "%s: %s", c->code,
-                 cog_last_error());
-    cr_assert_eq(cog_engine_evaluate(e, data(), &loss, &accuracy), COG_OK);
-    *report = cog_engine_report(e);
-    cog_engine_destroy(e);
-    return loss;
-}
-
 /* Every row of the plan has mirrors of its own, so predictors go with every code, redrawn
  * coefficients and late answers included. */
 Test(predict_descent, every_code_trains_with_predicted_messages) {
@@ -299,13 +288,7 @@ Test(predict_descent, runs_repeat_over_threads_and_downlinks) {
         b = a;
         b.transport = "threads";
         b.downlink = "fp32";
-        cog_engine *e = open_engine(&a);
-        const size_t bytes = (size_t)cog_engine_n_params(e) * sizeof(float);
-        cog_engine_destroy(e);
-        float *x = params_after(&a, 15, NULL), *y = params_after(&b, 15, NULL);
-        cr_expect_eq(memcmp(x, y, bytes), 0, "%s", channels[j]);
-        free(x);
-        free(y);
+        expect_same_run(&a, &b, 15);
     }
 }
 
