@@ -21,6 +21,17 @@ static void serve_here(rig *r, cog_status expected) {
                  (int)status, (int)expected, cog_last_error());
 }
 
+/* The server leads, and workers serve it. */
+static void run_here(size_t max_payload, void (*lead)(rig *), cog_status expected) {
+    rig r;
+    open_here(&r, "", max_payload);
+    if (is_server())
+        lead(&r);
+    else
+        serve_here(&r, expected);
+    rig_close(&r);
+}
+
 /* --- frames --------------------------------------------------------------------------------- */
 
 /* What frame `round` to a worker holds, from a formula that both ends know. */
@@ -31,11 +42,12 @@ static uint64_t fill(unsigned char *bytes, int worker, int64_t round) {
     return n;
 }
 
-static void send_traffic(rig *r, int n_rounds) {
+static void send_traffic(rig *r) {
+    enum { ROUNDS = 25 };
     static unsigned char sent[MOST], expected[MOST];
     int64_t bytes = 0;
     int answers[N_WORKERS] = {0};
-    for (int round = 0; round < n_rounds; round++)
+    for (int round = 0; round < ROUNDS; round++)
         for (int w = 0; w < N_WORKERS; w++) {
             const uint64_t n = fill(sent, w, round);
             rig_order(r, w, ECHO, 2, round, sent, n);
@@ -43,7 +55,7 @@ static void send_traffic(rig *r, int n_rounds) {
             bytes += 48 + (int64_t)n;
         }
     cr_assert_eq(r->transport->bytes_down, bytes);
-    for (int k = 0; k < 2 * n_rounds * N_WORKERS; k++) {
+    for (int k = 0; k < 2 * ROUNDS * N_WORKERS; k++) {
         const cog_frame frame = rig_receive(r);
         const int w = frame.header.source - 1;
         const int64_t round = answers[w]++ / 2;
@@ -56,46 +68,24 @@ static void send_traffic(rig *r, int n_rounds) {
 }
 
 Test(ranks, frames_arrive_intact_in_their_senders_order_and_every_byte_is_counted) {
-    rig r;
-    open_here(&r, "", MOST);
-    if (is_server())
-        send_traffic(&r, 25);
-    else
-        serve_here(&r, COG_OK);
-    rig_close(&r);
-}
-
-static void expect_refusal(rig *r, int from, int to, const cog_frame_header *header,
-                           const char *words) {
-    const char payload[200] = "";
-    const int64_t before = r->transport->bytes_down;
-    cr_assert_eq(r->transport->ops->send(r->transport, from, to, header, payload),
-                 COG_ERR_ARGUMENT);
-    cr_assert(strstr(cog_last_error(), words), "'%s' lacks '%s'", cog_last_error(), words);
-    cr_assert_eq(r->transport->bytes_down, before);
+    run_here(MOST, send_traffic, COG_OK);
 }
 
 static void expect_refusals(rig *r) {
     cog_frame_header header = cog_frame_make(COG_FRAME_PARAMS, 0, 0);
-    expect_refusal(r, 0, N_WORKERS + 1, &header, "from 0 to 9");
-    expect_refusal(r, 0, 0, &header, "from 0 to 0");
-    expect_refusal(r, 1, 2, &header, "from 1 to 2");
+    rig_expect_refusal(r, 0, N_WORKERS + 1, &header, "from 0 to 9");
+    rig_expect_refusal(r, 0, 0, &header, "from 0 to 0");
+    rig_expect_refusal(r, 1, 2, &header, "from 1 to 2");
     header.bytes = 101;
-    expect_refusal(r, 0, 1, &header, "101 bytes is larger than the 100");
+    rig_expect_refusal(r, 0, 1, &header, "101 bytes is larger than the 100");
     header = cog_frame_make(COG_FRAME_MESSAGE, 2, 0);
-    expect_refusal(r, 2, 0, &header, "cannot send as rank 2");
+    rig_expect_refusal(r, 2, 0, &header, "cannot send as rank 2");
     cr_assert_eq(r->transport->ops->elapse(r->transport, 1, 1, 1, 0), COG_ERR_ARGUMENT);
     cr_assert_eq(r->transport->ops->start(r->transport), COG_ERR_ARGUMENT);
 }
 
 Test(ranks, frames_that_cannot_travel_are_refused_in_words) {
-    rig r;
-    open_here(&r, "", 100);
-    if (is_server())
-        expect_refusals(&r);
-    else
-        serve_here(&r, COG_OK);
-    rig_close(&r);
+    run_here(100, expect_refusals, COG_OK);
 }
 
 /* --- time ------------------------------------------------------------------------------------ */
@@ -115,13 +105,7 @@ static void wait_in_vain(rig *r) {
 }
 
 Test(ranks, receive_gives_up_after_its_timeout_and_goes_on_later) {
-    rig r;
-    open_here(&r, "", 100);
-    if (is_server())
-        wait_in_vain(&r);
-    else
-        serve_here(&r, COG_OK);
-    rig_close(&r);
+    run_here(100, wait_in_vain, COG_OK);
 }
 
 /* --- failures and stops ---------------------------------------------------------------------- */
@@ -137,13 +121,7 @@ static void hear_a_failure(rig *r) {
 }
 
 Test(ranks, a_failing_worker_is_heard_and_the_others_go_on) {
-    rig r;
-    open_here(&r, "", 100);
-    if (is_server())
-        hear_a_failure(&r);
-    else
-        serve_here(&r, ranks_self() == 2 ? COG_ERR_FORMAT : COG_OK);
-    rig_close(&r);
+    run_here(100, hear_a_failure, ranks_self() == 2 ? COG_ERR_FORMAT : COG_OK);
 }
 
 /* Orders that keep workers busy in every way there is; then stop, and begin anew. */

@@ -73,33 +73,23 @@ Test(transport, equal_payloads_to_all_workers_stay_intact) {
     }
 }
 
-static void expect_refusal(rig *r, int from, int to, const cog_frame_header *header,
-                           const char *words) {
-    const char payload[200] = "";
-    const int64_t before = r->transport->bytes_down;
-    cr_assert_eq(r->transport->ops->send(r->transport, from, to, header, payload),
-                 COG_ERR_ARGUMENT);
-    cr_assert(strstr(cog_last_error(), words), "'%s' lacks '%s'", cog_last_error(), words);
-    cr_assert_eq(r->transport->bytes_down, before);
-}
-
 Test(transport, frames_that_cannot_travel_are_refused_in_words) {
     for (int i = 0; i < N_BOTH; i++) {
         rig r;
         rig_open(&r, both[i], 3, 100);
         cog_frame_header header = cog_frame_make(COG_FRAME_PARAMS, 0, 0);
-        expect_refusal(&r, 0, 4, &header, "ranks 1..3; this one from 0 to 4");
-        expect_refusal(&r, 0, 0, &header, "from 0 to 0");
-        expect_refusal(&r, 0, -1, &header, "from 0 to -1");
-        expect_refusal(&r, 1, 2, &header, "from 1 to 2");
-        expect_refusal(&r, 2, 0, &header, "rank 2 names 0");
+        rig_expect_refusal(&r, 0, 4, &header, "ranks 1..3; this one from 0 to 4");
+        rig_expect_refusal(&r, 0, 0, &header, "from 0 to 0");
+        rig_expect_refusal(&r, 0, -1, &header, "from 0 to -1");
+        rig_expect_refusal(&r, 1, 2, &header, "from 1 to 2");
+        rig_expect_refusal(&r, 2, 0, &header, "rank 2 names 0");
         header.bytes = 101;
-        expect_refusal(&r, 0, 1, &header, "101 bytes is larger than the 100");
+        rig_expect_refusal(&r, 0, 1, &header, "101 bytes is larger than the 100");
         header.bytes = 100;
         const char payload[100] = "";
         cr_assert_eq(r.transport->ops->send(r.transport, 0, 1, &header, payload), COG_OK);
         header.magic++;
-        expect_refusal(&r, 0, 1, &header, "no proper header");
+        rig_expect_refusal(&r, 0, 1, &header, "no proper header");
         cr_assert_eq(r.transport->ops->elapse(r.transport, 1, 1, 1, 0), COG_ERR_ARGUMENT);
         cr_assert_eq(r.transport->ops->allreduce(r.transport, 9, NULL, 0, false), COG_ERR_ARGUMENT);
         rig_close(&r);

@@ -143,4 +143,15 @@ static inline cog_frame rig_receive(rig *r) {
     return frame;
 }
 
+/* A frame that cannot travel; of up to 200 bytes. */
+static inline void rig_expect_refusal(rig *r, int from, int to, const cog_frame_header *header,
+                                      const char *words) {
+    const char payload[200] = "";
+    const int64_t before = r->transport->bytes_down;
+    cr_assert_eq(r->transport->ops->send(r->transport, from, to, header, payload),
+                 COG_ERR_ARGUMENT);
+    cr_assert(strstr(cog_last_error(), words), "'%s' lacks '%s'", cog_last_error(), words);
+    cr_assert_eq(r->transport->bytes_down, before);
+}
+
 #endif
