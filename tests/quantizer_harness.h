@@ -65,4 +65,22 @@ static inline void decode(const cog_quantizer *q, cog_device *device, const void
     cr_assert_eq(q->ops->on[COG_CPU]->add(q, device, payload, weight, first, count, y), COG_OK);
 }
 
+/* One sentence of a format, and bits of a payload that break it when they are flipped. */
+typedef struct format_rule {
+    const char *sentence;
+    uint32_t *word, flip;
+} format_rule;
+
+/* Edits that keep the length: each breaks one sentence, and taken back leaves all of them whole. */
+static inline void expect_rules(const bench *b, size_t bytes, const format_rule *rules, int n) {
+    const cog_quantizer *q = &b->q;
+    cr_assert_eq(q->ops->check(q, b->payload, bytes), COG_OK);
+    for (int i = 0; i < n; i++) {
+        *rules[i].word ^= rules[i].flip;
+        cr_expect_eq(q->ops->check(q, b->payload, bytes), COG_ERR_FORMAT, "%s", rules[i].sentence);
+        *rules[i].word ^= rules[i].flip;
+        cr_assert_eq(q->ops->check(q, b->payload, bytes), COG_OK);
+    }
+}
+
 #endif

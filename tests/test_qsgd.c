@@ -214,20 +214,12 @@ Test(qsgd, each_rule_of_the_format_is_checked) {
     const size_t bytes = pack(&b, 1, &(cog_term){x, 1.0f});
     uint32_t *step = (uint32_t *)(void *)b.payload, *code = step + 1;
     cr_assert_eq(bytes, 4 * (1 + 2 * BITS));
-    struct {
-        const char *rule;
-        uint32_t *word, flip;
-    } cases[] = {{"a step is not negative", step, 0x80000000u},
-                 {"one NaN is allowed", step, *step ^ 0x7fc00001u},
-                 {"no code is above the outer level", code + 2, 1},
-                 {"no code past the end", code + BITS, 1u << 8},
-                 {"no code at the very end", code + 2 * BITS - 1, 1u << 31}};
-    for (size_t c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
-        *cases[c].word ^= cases[c].flip;
-        cr_expect_eq(q.ops->check(&q, b.payload, bytes), COG_ERR_FORMAT, "%s", cases[c].rule);
-        *cases[c].word ^= cases[c].flip;
-        cr_assert_eq(q.ops->check(&q, b.payload, bytes), COG_OK);
-    }
+    const format_rule rules[] = {{"a step is not negative", step, 0x80000000u},
+                                 {"one NaN is allowed", step, *step ^ 0x7fc00001u},
+                                 {"no code is above the outer level", code + 2, 1},
+                                 {"no code past the end", code + BITS, 1u << 8},
+                                 {"no code at the very end", code + 2 * BITS - 1, 1u << 31}};
+    expect_rules(&b, bytes, rules, sizeof(rules) / sizeof(rules[0]));
     free(x);
     tear_down(&b);
     cog_device_close(device);
