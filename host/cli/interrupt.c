@@ -1,11 +1,12 @@
 /* interrupt.c - signal handling.
  *
  * The handler touches nothing but the two tables below and calls unlink() and _exit(), which are
- * safe in a handler.
+ * safe in a handler. The tables are atomic: two signals may be handled on two threads.
  */
 #include "interrupt.h"
 
 #include <signal.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <string.h>
 #include <unistd.h>
@@ -14,16 +15,16 @@
 
 enum { MAX_FILES = 8 }; /* a run writes a log, a record, a second record and a plot */
 
-static volatile sig_atomic_t caught;
-static const char *volatile files[MAX_FILES];
+static atomic_int caught;
+static const char *_Atomic files[MAX_FILES];
 
 static void handle(int number) {
-    if (caught == 0) {
-        caught = number;
-        return;
+    int none = 0;
+    if (atomic_compare_exchange_strong(&caught, &none, number)) return;
+    for (int i = 0; i < MAX_FILES; i++) {
+        const char *path = files[i];
+        if (path != NULL) unlink(path);
     }
-    for (int i = 0; i < MAX_FILES; i++)
-        if (files[i] != NULL) unlink(files[i]);
     _exit(COG_EXIT_SIGNAL + number);
 }
 
