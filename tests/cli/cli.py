@@ -1,5 +1,6 @@
 """cli.py - runs the command for its tests. Every test gets a folder of its own, where nothing but
 what it asked for may be left."""
+import json
 import os
 import pathlib
 import subprocess
@@ -25,9 +26,36 @@ class Case(unittest.TestCase):
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=self.folder,
                               **options)
 
+    def train(self, *arguments, status=0, command="train"):
+        """A small run."""
+        done = self.run_cograd(command, *SMALL, *arguments)
+        self.assertEqual(done.returncode, status, done.stderr)
+        return done
+
     def start_cograd(self, *arguments):
         return subprocess.Popen([PROGRAM, *map(str, arguments)], text=True, cwd=self.folder,
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def finish(self, process, status=0, timeout=60):
+        """What a started command wrote: standard output, standard error."""
+        out, err = process.communicate(timeout=timeout)
+        self.assertEqual(process.returncode, status, out + err)
+        return out, err
+
+    def wait_for_round(self, process, least):
+        """Reads the progress of a run until it has made so many rounds."""
+        for line in process.stdout:
+            words = line.split()
+            if "round" in words and int(words[words.index("round") + 1]) >= least:
+                return
+        self.fail(f"ended before round {least}: {process.stderr.read()}")
+
+    def record(self, name="record.json"):
+        return json.loads((self.folder / name).read_text())
+
+    def log(self, folder="out"):
+        lines = (self.folder / folder / "log.jsonl").read_text().splitlines()
+        return [json.loads(line) for line in lines]
 
     def files(self):
         return sorted(str(f.relative_to(self.folder)) for f in self.folder.rglob("*")

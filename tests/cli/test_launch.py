@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """test_launch.py PROGRAM SOURCE_DIR - `cograd launch`: the run is that of one process, and whatever
 happens, no process is left."""
-import json
 import os
 import pathlib
 import signal
@@ -57,26 +56,15 @@ class Launch(cli.Case):
         pid, = self.family("--transport")
         return pid
 
-    def wait_for_round(self, process, least):
-        for line in process.stdout:
-            words = line.split()
-            if "round" in words and int(words[words.index("round") + 1]) >= least:
-                return
-        self.fail(f"ended before round {least}: {process.stderr.read()}")
-
-    def finish(self, process, status):
-        out, err = process.communicate(timeout=60)
-        self.assertEqual(process.returncode, status, out + err)
-        return err
+    def finish(self, process, status=0, timeout=60):
+        """What the command has to say besides its output."""
+        return super().finish(process, status, timeout)[1]
 
     def assert_nobody_left(self, patience=0):
         deadline = time.monotonic() + patience
         while self.family() and time.monotonic() < deadline:
             time.sleep(0.05)
         self.assertEqual(self.family(), [])
-
-    def record(self):
-        return json.loads((self.folder / "record.json").read_text())
 
     def test_the_run_is_that_of_one_process(self):
         options = (*PROBLEM, "--code", "lwpd:weight=2,wait=8", "--rounds", "30", "--baseline",

@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
 """test_resume.py PROGRAM SOURCE_DIR - checkpoints: runs that go on as if they had never stopped."""
-import json
 import signal
 import time
 
@@ -11,17 +10,10 @@ FOREVER = ("--rounds", "100000000")
 
 
 class Resume(cli.Case):
-    def train(self, *arguments, status=0):
-        done = self.run_cograd("train", *cli.SMALL, *arguments)
-        self.assertEqual(done.returncode, status, done.stderr)
-        return done
-
     def log(self, folder):
         """Lines of the log by round, wall clocks taken out."""
-        lines = [json.loads(line)
-                 for line in (self.folder / folder / "log.jsonl").read_text().splitlines()]
         return {line["round"]: {k: v for k, v in line.items() if k not in CLOCKS}
-                for line in lines}
+                for line in super().log(folder)}
 
     def test_a_resumed_log_is_the_rest_of_the_log(self):
         for name, arguments, same_as_plain in (

@@ -30,16 +30,8 @@ def human(value):
 
 
 class Runs(cli.Case):
-    def train(self, *arguments, status=0, command="train"):
-        done = self.run_cograd(command, *cli.SMALL, *arguments)
-        self.assertEqual(done.returncode, status, done.stderr)
-        return done
-
     def record(self, name="out/record.json"):
-        return json.loads((self.folder / name).read_text())
-
-    def log(self):
-        return [json.loads(line) for line in (self.folder / "out/log.jsonl").read_text().splitlines()]
+        return super().record(name)
 
     def test_outputs_are_complete_and_agree(self):
         done = self.train("--rounds", "25", "--out", "out", "--json", "record.json")
@@ -166,7 +158,7 @@ class Runs(cli.Case):
     def test_baseline(self):
         done = self.train("--rounds", "20", "--baseline", "uncoded", "--baseline-optimizer",
                           "momentum:rate=0.01", "--out", "out")
-        record = self.record()
+        record = self.record("out/record.json")
         self.assertEqual(record["scheme"], "lwpd")
         self.assertEqual(record["baseline"]["scheme"], "uncoded")
         self.assertEqual(record["baseline"]["optimizer"], "momentum:rate=0.01")
@@ -240,7 +232,7 @@ class Ends(cli.Case):
     def assert_complete(self, stopped):
         self.assertEqual([f for f in self.files() if not f.startswith("out/curves")],
                          ["out/log.jsonl", "out/record.json"])
-        record = json.loads((self.folder / "out/record.json").read_text())
+        record = self.record("out/record.json")
         self.assertEqual(record["stopped"], stopped)
         self.assertGreater(record["rounds"], 0)
         return record

@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """test_zmq.py PROGRAM SOURCE_DIR - servers and workers that come and go: `cograd train` over ZeroMQ and
 `cograd worker`, with kills, freezes and strangers."""
-import json
 import signal
 import socket
 import struct
@@ -73,22 +72,6 @@ class Zmq(cli.Case):
     def worker(self, *arguments):
         return self.start("worker", "--connect", self.address, "--silence", "5", "--patience", "20",
                           *arguments)
-
-    def finish(self, process, status=0, timeout=60):
-        out, err = process.communicate(timeout=timeout)
-        self.assertEqual(process.returncode, status, out + err)
-        return out, err
-
-    def record(self):
-        return json.loads((self.folder / "record.json").read_text())
-
-    def wait_for_round(self, server, least):
-        """Reads the server's progress until it has made so many rounds."""
-        for line in server.stdout:
-            words = line.split()
-            if "round" in words and int(words[words.index("round") + 1]) >= least:
-                return
-        self.fail(f"the server ended before round {least}: {server.stderr.read()}")
 
     def test_a_run_without_faults_is_the_run_of_sim(self):
         options = ("--code", "lwpd:weight=2,wait=8", "--rounds", "30")
