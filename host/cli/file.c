@@ -2,7 +2,8 @@
 #include "file.h"
 
 #include <errno.h>
-#include <stdbool.h>
+#include <fcntl.h>
+#include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -29,22 +30,62 @@ static void apply_umask(int fd) {
     fchmod(fd, 0666 & ~mask);
 }
 
-static int open_temporary(cog_file *file) {
+/* A descriptor of a file without a name; -1 where there are none, or no way to name it later. */
+static int open_nameless(cog_file *file) {
+    char *folder = strdup(file->target);
+    if (folder == NULL) return -1;
+    const int fd = open(dirname(folder), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0666);
+    free(folder);
+    if (fd < 0) return -1;
+    if (asprintf(&file->temporary, "/proc/%d/fd/%d", (int)getpid(), fd) < 0) file->temporary = NULL;
+    file->nameless = true;
+    if (file->temporary != NULL && access(file->temporary, F_OK) == 0) return fd;
+    close(fd);
+    free(file->temporary);
+    file->temporary = NULL;
+    return -1;
+}
+
+static int open_named(cog_file *file) {
+    file->nameless = false;
     if (asprintf(&file->temporary, "%s.XXXXXX", file->target) < 0) {
         file->temporary = NULL;
-        return cog_complain(COG_EXIT_FAILED, "out of memory");
+        return -1;
     }
     const int fd = mkstemp(file->temporary);
-    if (fd < 0) {
-        const int status = cannot_write(file->target);
-        free(file->temporary);
-        file->temporary = NULL;
-        return status;
+    if (fd >= 0) {
+        cog_interrupt_remember(file->temporary);
+        apply_umask(fd);
+        return fd;
     }
-    cog_interrupt_remember(file->temporary);
-    apply_umask(fd);
+    const int error = errno;
+    free(file->temporary);
+    file->temporary = NULL;
+    errno = error;
+    return -1;
+}
+
+static int open_temporary(cog_file *file) {
+    int fd = open_nameless(file);
+    if (fd < 0) fd = open_named(file);
+    if (fd < 0) return cannot_write(file->target);
     file->stream = fdopen(fd, "w");
     return file->stream != NULL ? 0 : cannot_write(file->target);
+}
+
+/* One other name for a moment: a name is given only where there is none. errno says why not. */
+static int give_name(cog_file *file) {
+    char *name;
+    if (!file->nameless) return 0;
+    if (asprintf(&name, "%s.%d", file->target, (int)getpid()) < 0) return -1;
+    cog_interrupt_remember(name);
+    unlink(name); /* of a process of this number that is no more */
+    const int failed = linkat(AT_FDCWD, file->temporary, AT_FDCWD, name, AT_SYMLINK_FOLLOW);
+    if (failed) cog_interrupt_forget(name);
+    free(failed ? name : file->temporary);
+    if (!failed) file->temporary = name;
+    file->nameless = failed;
+    return failed;
 }
 
 int cog_file_open(const char *path, cog_file *out) {
@@ -75,7 +116,8 @@ int cog_file_check(cog_file *file) {
 int cog_file_commit(cog_file *file) {
     if (file->stream == NULL) return 0;
     int failed = ferror(file->stream) | fflush(file->stream);
-    if (!failed && file->temporary != NULL) failed = fsync(fileno(file->stream));
+    if (!failed && file->temporary != NULL)
+        failed = fsync(fileno(file->stream)) != 0 || give_name(file) != 0;
     int error = errno;
     if (fclose(file->stream) != 0 && !failed) {
         failed = 1;
@@ -99,7 +141,7 @@ int cog_file_commit(cog_file *file) {
 
 void cog_file_discard(cog_file *file) {
     if (file->stream != NULL) fclose(file->stream);
-    if (file->temporary != NULL) {
+    if (file->temporary != NULL && !file->nameless) {
         unlink(file->temporary);
         cog_interrupt_forget(file->temporary);
     }

@@ -1,18 +1,21 @@
 /* file.h - a file that appears complete or not at all.
  *
- * It is written under a temporary name in the folder it belongs to, and renamed when everything
- * has reached the disk. A target that exists and is no regular file (a pipe, /dev/null) is written
- * directly.
+ * It is written without a name on the disk it belongs to, so that nothing is left when this process
+ * is killed, and gets its name when everything has reached the disk. Where a file system has no
+ * files without names, it has a temporary one. A target that exists and is no regular file (a pipe,
+ * /dev/null) is written directly.
  */
 #ifndef COG_CLI_FILE_H
 #define COG_CLI_FILE_H
 
+#include <stdbool.h>
 #include <stdio.h>
 
 typedef struct cog_file {
     FILE *stream;
     char *target;    /* name it gets, links resolved */
-    char *temporary; /* name it has; NULL when the target is written directly */
+    char *temporary; /* path that leads to it; NULL when the target is written directly */
+    bool nameless;   /* that path is this process's way to it, no name */
 } cog_file;
 
 /* All return an exit status and complain when it is not 0. */
