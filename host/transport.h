@@ -170,6 +170,19 @@ static inline bool cog_frame_is_free(const cog_frame_header *header) {
     return header->kind >= COG_FRAME_SAVE && header->kind <= COG_FRAME_LOAD;
 }
 
+/* Who may send such a frame over a wire: a worker, or the server to one. The rest is made by
+ * transports. */
+static inline bool cog_frame_is_from_worker(const cog_frame_header *header) {
+    const int kind = header->kind;
+    return kind == COG_FRAME_MESSAGE || kind == COG_FRAME_DECLINE || kind == COG_FRAME_DONE ||
+           kind == COG_FRAME_FAULT || kind == COG_FRAME_STATE;
+}
+static inline bool cog_frame_is_for_worker(const cog_frame_header *header) {
+    const int kind = header->kind;
+    return kind == COG_FRAME_PARAMS || kind == COG_FRAME_RUN || kind == COG_FRAME_SAVE ||
+           kind == COG_FRAME_LOAD;
+}
+
 /* Those that virtual time charges for: the parameters in a DONE frame are for the server to look
  * at and no part of the all-reduce, so looking often must not make it slow. */
 static inline int64_t cog_frame_timed_bytes(const cog_frame_header *header) {

@@ -8,11 +8,14 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "commands.h"
 #include "complain.h"
 #include "crew.h"
+#include "file.h"
+#include "experiment.h"
 #include "progress.h"
 
 static const char usage[] =
@@ -23,9 +26,12 @@ static const char usage[] =
     "  -n WORKERS   number of worker processes, up to 1024\n"
     "  --restart    start workers that die anew; without, the run goes on with those that are "
     "left,\n"
-    "               if the code can do without the others\n\n"
-    "Example:\n"
-    "  cograd launch -n 8 train --code lwpd:weight=2,wait=6 --rounds 500\n\n"
+    "               if the code can do without the others. With --checkpoint a server that is "
+    "killed\n"
+    "               is started anew too, and goes on from there\n\n"
+    "Examples:\n"
+    "  cograd launch -n 8 train --code lwpd:weight=2,wait=6 --rounds 500\n"
+    "  cograd launch -n 8 --restart train --checkpoint kept --checkpoint-every 10\n\n"
     "Ctrl-C ends the run in good order, a second one at once. Exit status: that of the subcommand.";
 
 enum { MOST_ARGUMENTS = 256, TOKEN_BYTES = 16 };
@@ -36,6 +42,11 @@ typedef struct launch {
     int first; /* of the subcommand in argv */
     char address[64], token[32], transport[256];
     const char *server[MOST_ARGUMENTS];
+    int n_arguments; /* of them */
+    /* Where the run keeps its checkpoint, its path, and what lay there before; NULL without. */
+    const char *folder;
+    char *checkpoint;
+    struct stat before;
 } launch;
 
 static int read_workers(const char *text, int *out) {
@@ -89,13 +100,46 @@ static int make_meeting_place(launch *l) {
 
 static int make_server(int argc, char **argv, const char *workers, launch *l) {
     int n = 0;
-    if (argc - l->first + 8 > MOST_ARGUMENTS)
-        return cog_complain(COG_EXIT_USAGE, "more than %d arguments", MOST_ARGUMENTS - 8);
+    if (argc - l->first + 10 > MOST_ARGUMENTS)
+        return cog_complain(COG_EXIT_USAGE, "more than %d arguments", MOST_ARGUMENTS - 10);
     l->server[n++] = "cograd";
     for (int i = l->first; i < argc; i++) l->server[n++] = argv[i];
     const char *const last[] = {"--transport", l->transport, "--workers", workers};
     memcpy(&l->server[n], last, sizeof(last));
+    l->n_arguments = n + 4;
     return 0;
+}
+
+/* ---- a server that is killed ----------------------------------------------------------------- */
+
+/* Where there is nothing all members are 0. */
+static struct stat look_at(const char *path) {
+    struct stat info;
+    return stat(path, &info) == 0 ? info : (struct stat){.st_size = 0};
+}
+
+static int find_checkpoint(int argc, char **argv, launch *l) {
+    cog_options options;
+    if (!l->restart || strcmp(argv[l->first], "train") != 0) return 0;
+    const int status = cog_options_parse(COG_FOR_TRAIN, argc - l->first, argv + l->first, &options);
+    if (status != 0 || options.checkpoint == NULL) return status;
+    l->folder = options.checkpoint;
+    l->checkpoint = cog_path_join(l->folder, cog_checkpoint_name);
+    if (l->checkpoint == NULL) return COG_EXIT_FAILED;
+    l->before = look_at(l->checkpoint);
+    return 0;
+}
+
+/* From its checkpoint; one that this run did not write is of another run. */
+static const char *const *begin_again(void *user) {
+    launch *l = user;
+    if (l->checkpoint == NULL) return NULL;
+    const struct stat now = look_at(l->checkpoint), *then = &l->before;
+    const bool is_ours = now.st_ino != then->st_ino || now.st_mtim.tv_sec != then->st_mtim.tv_sec ||
+                         now.st_mtim.tv_nsec != then->st_mtim.tv_nsec;
+    l->server[l->n_arguments] = is_ours ? "--resume" : NULL;
+    l->server[l->n_arguments + 1] = l->folder;
+    return l->server;
 }
 
 int cog_cmd_launch(int argc, char **argv) {
@@ -110,13 +154,18 @@ int cog_cmd_launch(int argc, char **argv) {
     if (status == 0) status = make_meeting_place(&l);
     snprintf(workers, sizeof(workers), "%d", l.n_workers);
     if (status == 0) status = make_server(argc, argv, workers, &l);
+    if (status == 0) status = find_checkpoint(argc, argv, &l);
     if (status != 0) return status;
     const char *const worker[] = {"cograd",    "worker", "--connect", l.address, "--token",
                                   l.token,     "--rank", "",          "--jobs",  "0",
                                   "--silence", "5",      NULL};
     crew = (cog_crew){.server_argv = l.server,
+                      .server_again = begin_again,
+                      .user = &l,
                       .worker_argv = worker,
                       .n_workers = l.n_workers,
                       .restart = l.restart};
-    return cog_crew_run(&crew);
+    status = cog_crew_run(&crew);
+    free(l.checkpoint);
+    return status;
 }

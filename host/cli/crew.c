@@ -83,13 +83,17 @@ static int exit_status_of(int status) {
     return WIFSIGNALED(status) ? COG_EXIT_SIGNAL + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
+static void note_end(cog_hand *hand) {
+    hand->quick_ends = now() - hand->begun < QUICK_SECONDS ? hand->quick_ends + 1 : 0;
+}
+
 /* One that dies again and again as soon as it has begun will not do better the next time. */
 static int after_worker(cog_crew *crew, int i, int status, const sigset_t *mask) {
     cog_hand *hand = &crew->worker[i];
     char how[96];
     describe(status, how, sizeof(how));
     hand->pid = 0;
-    hand->quick_ends = now() - hand->begun < QUICK_SECONDS ? hand->quick_ends + 1 : 0;
+    note_end(hand);
     const bool again = crew->restart && hand->quick_ends < MAX_QUICK_ENDS;
     cog_complain(0, "worker %d %s%s", i, how, again ? "; it is started anew" : "");
     return again ? begin_worker(crew, i, mask) : 0;
@@ -101,37 +105,49 @@ static bool any_worker(const cog_crew *crew) {
     return false;
 }
 
-/* Everybody who has ended since; *over is set with the exit status once the server has. */
-static int reap(cog_crew *crew, const sigset_t *mask, bool *over, int *exit_status) {
+/* One that ended by itself has said what it had to say, and one that was told to end has. */
+static int after_server(cog_crew *crew, int status, const sigset_t *mask) {
+    cog_hand *hand = &crew->server;
+    char how[96];
+    hand->pid = 0;
+    note_end(hand);
+    const bool may = WIFSIGNALED(status) && crew->n_signals == 0 && crew->server_again != NULL &&
+                     hand->quick_ends < MAX_QUICK_ENDS;
+    const char *const *argv = may ? crew->server_again(crew->user) : NULL;
+    crew->over = argv == NULL;
+    crew->exit_status = exit_status_of(status);
+    if (crew->over) return 0;
+    describe(status, how, sizeof(how));
+    cog_complain(0, "the server %s; it is started anew", how);
+    return begin(crew, hand, argv, SIGTERM, mask);
+}
+
+/* Everybody who has ended since. */
+static int reap(cog_crew *crew, const sigset_t *mask) {
     int status, failed = 0;
     for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
-        if (pid == crew->server.pid) {
-            crew->server.pid = 0;
-            *over = true;
-            *exit_status = exit_status_of(status);
-        }
-        for (int i = 0; i < crew->n_workers && !*over; i++)
+        if (pid == crew->server.pid && failed == 0) failed = after_server(crew, status, mask);
+        for (int i = 0; i < crew->n_workers && !crew->over; i++)
             if (pid == crew->worker[i].pid && failed == 0)
                 failed = after_worker(crew, i, status, mask);
     }
     /* alone, the server would wait for a while before it gives up */
-    if (!*over && !any_worker(crew) && crew->server.pid != 0) kill(crew->server.pid, SIGTERM);
+    if (!crew->over && !any_worker(crew) && crew->server.pid != 0) kill(crew->server.pid, SIGTERM);
     return failed;
 }
 
 static int watch(cog_crew *crew, const sigset_t *waited, const sigset_t *mask) {
-    int exit_status = COG_EXIT_FAILED, n_signals = 0;
-    for (bool over = false; !over;) {
+    while (!crew->over) {
         const int signal = sigwaitinfo(waited, NULL);
         if (signal == SIGCHLD) {
-            const int failed = reap(crew, mask, &over, &exit_status);
+            const int failed = reap(crew, mask);
             if (failed != 0) return failed;
         } else if (signal > 0) {
-            if (++n_signals > 2) return COG_EXIT_SIGNAL + signal;
+            if (++crew->n_signals > 2) return COG_EXIT_SIGNAL + signal;
             kill(crew->server.pid, signal);
         }
     }
-    return exit_status;
+    return crew->exit_status;
 }
 
 /* --- end ------------------------------------------------------------------------------------- */

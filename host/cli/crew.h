@@ -14,18 +14,25 @@ typedef struct cog_hand {
 } cog_hand;
 
 typedef struct cog_crew {
-    const char *const *server_argv; /* NULL-terminated, of this very program, as the next */
+    const char *const *server_argv; /* NULL-terminated, of this very program, as the next two */
+    /* (optional) Asked when a signal has ended the server: with what it is started anew. NULL
+     * without, and for an answer: the crew ends then. */
+    const char *const *(*server_again)(void *user);
+    void *user;
     const char *const *worker_argv; /* with "" where the rank goes */
     int n_workers;
     bool restart; /* workers that die */
     cog_hand server;
     cog_hand worker[COG_CREW_MAX_WORKERS];
-    pid_t group; /* of all of them */
+    pid_t group;   /* of all of them */
+    int n_signals; /* of those that were sent to this process */
+    bool over;
+    int exit_status; /* then */
 } cog_crew;
 
-/* Run the crew until the server ends, then see to it that nobody is left. The first SIGINT, SIGTERM
- * or SIGHUP is the server's to obey, a second one ends everything. Returns the server's exit
- * status. */
+/* Run the crew until the server ends for good, then see to it that nobody is left. The first
+ * SIGINT, SIGTERM or SIGHUP is the server's to obey, a second one ends everything. Returns the
+ * server's exit status. */
 int cog_crew_run(cog_crew *crew);
 
 #endif

@@ -19,7 +19,7 @@ enum { LONGEST_STEP = 10 }; /* rounds between two looks at the signals */
 /* A loss that grew so many times does not come back. One below 1 at the start counts as 1. */
 static const double hopeless_growth = 1e6;
 
-static const char checkpoint_name[] = "checkpoint";
+const char cog_checkpoint_name[] = "checkpoint";
 
 /* Seconds for a last checkpoint after a signal. */
 static const double last_patience = 5;
@@ -220,7 +220,7 @@ static bool on_report(const cog_report *report, void *user) {
 /* ---- checkpoints ----------------------------------------------------------------------------- */
 
 static cog_status resume(cog_engine *engine, const char *folder) {
-    char *path = cog_path_join(folder, checkpoint_name);
+    char *path = cog_path_join(folder, cog_checkpoint_name);
     if (path == NULL) return COG_ERR_MEMORY;
     const cog_status status = cog_engine_load(engine, path);
     free(path);
@@ -231,7 +231,7 @@ static int prepare_checkpoint(session *s, const char *folder) {
     if (folder == NULL) return 0;
     const int status = cog_folder_make(folder);
     if (status != 0) return status;
-    s->checkpoint = cog_path_join(folder, checkpoint_name);
+    s->checkpoint = cog_path_join(folder, cog_checkpoint_name);
     s->checkpoint_round = -1;
     return s->checkpoint != NULL ? 0 : COG_EXIT_FAILED;
 }

@@ -18,6 +18,9 @@ typedef enum cog_ending {
     COG_END_FAILED,      /* the engine gave up */
 } cog_ending;
 
+/* Of the file in the folder that --checkpoint names. */
+extern const char cog_checkpoint_name[];
+
 /* Where a run stood at one report. */
 typedef struct cog_point {
     cog_report report; /* its clocks are those of the training: evaluation is taken out */

@@ -138,8 +138,7 @@ static cog_status admit(server *s, peer *p, cog_parcel **out) {
 /* Frames of one worker are numbered: a second copy is dropped, and one that comes too early shows
  * that others were lost, upon which the connection is worth nothing. */
 static bool is_next(server *s, peer *p, cog_frame_header *h) {
-    const bool may_send = h->kind == COG_FRAME_MESSAGE || h->kind == COG_FRAME_DECLINE ||
-                          h->kind == COG_FRAME_DONE || h->kind == COG_FRAME_FAULT;
+    const bool may_send = cog_frame_is_from_worker(h);
     const bool in_order = h->accepted == p->n_frames + 1;
     if (h->accepted > p->n_frames + 1) p->leaving = true;
     if (p->presence != PRESENT || p->leaving > in_order || !may_send || !in_order ||

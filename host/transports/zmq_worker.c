@@ -123,7 +123,7 @@ static cog_status pump(cog_transport *transport) {
         const int kind = parcel->frame.header.kind;
         w->stopping = w->stopping || kind == COG_ZMQ_STOP;
         w->gone = w->gone || kind == COG_ZMQ_REFUSED;
-        if (kind == COG_FRAME_PARAMS || kind == COG_FRAME_RUN)
+        if (cog_frame_is_for_worker(&parcel->frame.header))
             cog_parcel_push(&w->inbox, parcel);
         else
             cog_parcel_give(&w->pool, parcel);

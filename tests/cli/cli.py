@@ -57,6 +57,20 @@ class Case(unittest.TestCase):
         lines = (self.folder / folder / "log.jsonl").read_text().splitlines()
         return [json.loads(line) for line in lines]
 
+    # Of a line of the log: what no clock and no name changes.
+    SAME = ("train_loss", "test_loss", "test_accuracy", "bytes_up", "bytes_down", "messages_used")
+
+    def assert_rest_of_the_run(self, rest, whole):
+        """The lines of one log, bit for bit, are those of another from some round on; how many."""
+        lines = {line["round"]: line for line in self.log(whole)}
+        rest = self.log(rest)
+        self.assertEqual([line["round"] for line in rest],
+                         [r for r in lines if r >= rest[0]["round"]])
+        for line in rest:
+            for key in self.SAME:
+                self.assertEqual(line[key], lines[line["round"]][key], (key, line["round"]))
+        return len(rest)
+
     def files(self):
         return sorted(str(f.relative_to(self.folder)) for f in self.folder.rglob("*")
                       if not f.is_dir())

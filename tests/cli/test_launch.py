@@ -3,6 +3,7 @@
 happens, no process is left."""
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import time
@@ -97,6 +98,46 @@ class Launch(cli.Case):
         err = self.finish(process, 0)
         self.assertEqual(err.count("started anew"), 2, err)
         self.assertEqual((self.record()["rounds"], self.record()["rounds_skipped"]), (60, 0))
+        self.assert_nobody_left()
+
+    # Rounds wait for everybody: residuals, carried thresholds, predictors, momentum.
+    MEMORIES = (("--code", "lwpd:weight=2,wait=8", "--channel", "topk:kind=threshold,ratio=0.1,feedback=1"),
+                ("--code", "crc:stragglers=0", "--channel", "topk:ratio=0.2,predict=temporal",
+                 "--optimizer", "adam:rate=0.01"))
+    KEPT = ("--checkpoint", "kept", "--checkpoint-every", "10")
+
+    def kill_server(self, process, *rounds):
+        for least in rounds:
+            self.wait_for_round(process, least)
+            os.kill(self.server(), signal.SIGKILL)
+
+    def test_a_killed_server_goes_on_from_its_checkpoint_bit_for_bit(self):
+        for options in self.MEMORIES:
+            options = (*PROBLEM[:-2], *options, "--rounds", "80")
+            process = self.launch("--restart", "train", *options, *SLOW, *self.KEPT, "--out", "killed", n=8)
+            self.kill_server(process, 10, 40)
+            err = self.finish(process, 0)
+            self.assertEqual((err.count("\n"), err.count("the server was ended by signal 9")), (2, 2), err)
+            self.assert_nobody_left()
+            self.run_cograd("train", *options, "--out", "whole")
+            self.assertLessEqual(self.assert_rest_of_the_run("killed", "whole"), 6)
+            for folder in ("killed", "whole"):  # and no temporary file
+                found = sorted(f.name for f in (self.folder / folder).iterdir())
+                self.assertEqual([f for f in found if f != "curves.png"],
+                                 ["curves.gp", "log.jsonl", "record.json"])
+            self.assertEqual([f.name for f in (self.folder / "kept").iterdir()], ["checkpoint"])
+            shutil.rmtree(self.folder / "kept")
+
+    def test_a_killed_server_does_not_go_on_from_the_checkpoint_of_another_run(self):
+        options = (*PROBLEM[:-2], "--code", "ignore:wait=4", "--workers", "4")
+        self.run_cograd("train", *options, "--rounds", "50", "--checkpoint", "kept")
+        options = (*options[:-2], "--rounds", "30")
+        process = self.launch("--restart", "train", *options, *SLOW, "--checkpoint", "kept",
+                              "--checkpoint-every", "1000", "--out", "killed")
+        self.kill_server(process, 10)
+        self.assertIn("started anew", self.finish(process, 0))
+        self.run_cograd("train", *options, "--workers", "4", "--out", "whole")
+        self.assertEqual(self.assert_rest_of_the_run("killed", "whole"), 4)
         self.assert_nobody_left()
 
     def test_an_interrupt_ends_the_run_in_good_order(self):

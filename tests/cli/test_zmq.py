@@ -151,6 +151,21 @@ class Zmq(cli.Case):
         for worker in workers:
             self.finish(worker)
 
+    def test_workers_find_a_server_that_was_killed_and_resumed(self):
+        """What they owed comes back from the checkpoint: the run is that of sim."""
+        options = ("--code", "lwpd:weight=2,wait=8", "--rounds", "60")
+        keep = ("--checkpoint", "kept", "--checkpoint-every", "10", "--out", "killed")
+        server = self.server(*options, *keep)
+        workers = [self.worker() for _ in range(8)]
+        self.wait_for_round(server, 30)
+        server.kill()
+        server.communicate()
+        self.finish(self.server(*options, *keep, "--resume", "kept"))
+        for worker in workers:
+            self.assertEqual(self.finish(worker), ("", ""))
+        self.run_cograd("train", *SLOW, *options, "--out", "whole")
+        self.assertLessEqual(self.assert_rest_of_the_run("killed", "whole"), 5)
+
     def test_a_server_whose_workers_do_not_come_says_so(self):
         server = self.server("--workers", "2", "--code", "ignore:wait=2", keys="patience=0.5")
         self.assert_one_sentence(self.finish(server, 1)[1], "no worker came", self.address)
