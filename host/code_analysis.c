@@ -12,6 +12,8 @@
 /* Sets sampled for one straggler count, and the operations they may cost: about a second. */
 static const double max_sets = 1000, least_sets = 10;
 static const double max_operations = 1e9;
+/* A set that costs more than this, a second or two, is not looked at: there are some 20 rows. */
+static const double max_operations_of_a_set = 2e9;
 /* Whether rows span the gradient is a least-squares problem; above this it is left open. */
 static const double max_span_operations = 1e8;
 /* Every straggler count up to this many workers; beyond it 1, 2, 3, 4, 6, 8, 12, 16 ... */
@@ -82,11 +84,14 @@ static double floor_of_worst(const survey *s, int n_stragglers) {
 static cog_status look_at(survey *s, int n_stragglers, cog_straggler_facts *out) {
     const int n_answers = s->code->plan.n_workers - n_stragglers;
     cog_straggler_facts sum = {.s = n_stragglers, .bound = NAN};
-    cog_answers_begin(&s->answers, n_answers, s->max_sets);
-    while (cog_answers_next(&s->answers)) COG_TRY(look_at_set(s, &sum));
-
-    sum.n_sets = s->answers.n_sets;
-    sum.complete = s->answers.complete;
+    if (s->max_sets > 0) {
+        cog_answers_begin(&s->answers, n_answers, s->max_sets);
+        while (cog_answers_next(&s->answers)) COG_TRY(look_at_set(s, &sum));
+        sum.n_sets = s->answers.n_sets;
+        sum.complete = s->answers.complete;
+    } else {
+        sum.error_worst = NAN;
+    }
     sum.error_mean /= (double)sum.n_sets;
     sum.refused_share /= (double)sum.n_sets;
     sum.recoverable_share = s->spans ? sum.recoverable_share / (double)sum.n_sets : NAN;
@@ -126,6 +131,7 @@ static void plan_effort(survey *s) {
     double cost = b * k + (double)plan->row[plan->n_messages] * b;
     cost += solve * (s->spans + (s->code->solver != NULL));
     s->max_sets = (int64_t)fmax(least_sets, fmin(max_sets, max_operations / cost));
+    if (cost > max_operations_of_a_set) s->max_sets = 0;
 }
 
 static cog_status survey_stragglers(const cog_code *code, cog_code_analysis *out) {

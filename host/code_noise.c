@@ -37,7 +37,8 @@ static int64_t affordable(const cog_code *code, int64_t sets, double operations)
     const double m = code->plan.n_messages;
     const double k = (double)code->plan.n_shards * code->plan.n_blocks;
     if (code->solver == NULL) return sets;
-    return (int64_t)fmax(8, fmin((double)sets, operations / (4 * m * k * fmin(m, k))));
+    const double cost = 4 * m * k * fmin(m, k), least = cost > max_operations ? 1 : 8;
+    return (int64_t)fmax(least, fmin((double)sets, operations / cost));
 }
 
 static cog_status include_set(const cog_code *code, cog_answers *answers, double *worst) {

@@ -89,7 +89,7 @@ static void print_stragglers(FILE *out, const cog_code_analysis *a) {
           out);
     for (int i = 0; i < a->n_rows; i++) {
         const cog_straggler_facts *row = &a->stragglers[i];
-        sampled = sampled || !row->complete;
+        sampled = sampled || (row->n_sets > 0 && !row->complete);
         fprintf(out, "%6d", row->s);
         print_number(out, row->error_mean);
         print_number(out, row->error_worst);
@@ -97,7 +97,7 @@ static void print_stragglers(FILE *out, const cog_code_analysis *a) {
         print_number(out, row->floor);
         print_number(out, row->recoverable_share);
         print_number(out, row->refused_share);
-        fprintf(out, "%s\n", row->complete ? "" : "  sampled");
+        fprintf(out, "%s\n", row->n_sets == 0 ? "  too large" : row->complete ? "" : "  sampled");
     }
     fputs("bound: closed form of the mean, or a bound on it; floor: of the worst, for any code of "
           "this load\n"

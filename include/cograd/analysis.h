@@ -17,7 +17,9 @@ extern "C" {
  * The error is || sum of weight * row - target ||^2 summed over the blocks, divided by
  * ||target||^2 = n_shards * n_blocks: the mean-square error of the gradient, relative, when the
  * parts are independent and of one size. A set that the decoder refuses counts as 1: the round
- * makes no update. Decoders that remember earlier rounds are judged by what this one brought. */
+ * makes no update. Where a single set would cost seconds (systems of some 1000 workers) none is
+ * looked at: n_sets is 0, and what comes from sets is NAN. Decoders that remember earlier rounds
+ * are judged by what this one brought. */
 typedef struct cog_straggler_facts {
     int32_t s;
     int64_t n_sets; /* looked at; all again in another round, for codes that redraw coefficients */

@@ -52,6 +52,11 @@ class Code(cli.Case):
         self.assertIsNone(facts["matrix"])
         self.assertIsNone(facts["stragglers"][1]["recoverable_share"])
         self.assertNotIn("matrix", text)
+        facts, text = self.analyse("acgc", 1000)  # a decode of 1000 x 1000 each set: none is made
+        row = facts["stragglers"][1]
+        self.assertIsNone(row["error_mean"])
+        self.assertIsNotNone(row["bound"])
+        self.assertIn("too large", text)
 
     def test_every_family_has_a_report(self):
         for spec in ("uncoded", "ignore:wait=6", "kasync:k=4", "replication", "lwpd:family=net",
