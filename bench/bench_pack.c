@@ -140,7 +140,7 @@ static cog_status pack(job *j, float *residual, const float *error) {
 static cog_status time_pack(job *j, const options *o, const char *spec, bool in_place,
                             result *out) {
     float *residual = in_place ? j->error : j->residual;
-    const size_t state_bytes = j->q.ops->state_bytes(&j->q);
+    const size_t state_bytes = cog_quantizer_state_bytes(&j->q);
     double us[MAX_RUNS], rmw_us[MAX_RUNS];
     float *trial = malloc((size_t)j->q.n * sizeof(*trial));
     COG_CHECK(trial != NULL, COG_ERR_MEMORY, "no memory for a trial");
@@ -176,10 +176,10 @@ static cog_status open_job(const char *text, cog_device *device, int64_t n, job 
     float **vectors[] = {&j->x, &j->error, &j->residual, &j->y};
     for (int v = 0; v < 4; v++) COG_TRY(cog_device_zeros(device, n, vectors[v]));
     const cog_quantizer_ops *ops = j->q.ops;
-    COG_TRY(device->ops->alloc(device, ops->state_bytes(&j->q), &j->state));
-    COG_TRY(device->ops->alloc(device, ops->scratch_bytes(&j->q), &j->scratch));
+    COG_TRY(device->ops->alloc(device, cog_quantizer_state_bytes(&j->q), &j->state));
+    COG_TRY(device->ops->alloc(device, cog_quantizer_scratch_bytes(&j->q, NULL), &j->scratch));
     COG_TRY(device->ops->alloc(device, ops->payload_bytes(&j->q), &j->payload));
-    memset(j->scratch, 0, ops->scratch_bytes(&j->q));
+    memset(j->scratch, 0, cog_quantizer_scratch_bytes(&j->q, NULL));
     cog_rng rng = cog_rng_make(1, COG_STREAM_TEST, 0, 0);
     for (int64_t i = 0; i < n; i++) {
         j->x[i] = (float)cog_rng_normal(&rng);

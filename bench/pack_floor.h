@@ -9,7 +9,7 @@
 
 /* `payload` is in host memory; what the passes are, bench_pack.c lists. */
 static inline double floor_bytes(const cog_quantizer *q, const char *spec, const void *payload) {
-    const double n = (double)q->n, bytes = (double)q->ops->used_bytes(q, payload);
+    const double n = (double)q->n, bytes = (double)cog_quantizer_used_bytes(q, payload);
     const bool two_passes = strstr(spec, "global") != NULL ||
                             (strncmp(spec, "sign", 4) == 0 && strstr(spec, "group") == NULL);
     if (strncmp(spec, "powersgd", 8) == 0) return n * 28 + bytes;

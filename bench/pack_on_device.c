@@ -82,11 +82,8 @@ static cog_status open_job(job *j, const char *text, int64_t n) {
     COG_TRY(cog_device_zeros(j->gpu, n, &j->x));
     COG_TRY(cog_device_zeros(j->gpu, n, &j->error));
     COG_TRY(cog_device_zeros(j->gpu, n, &j->residual));
-    COG_TRY(zeroed(j->gpu, ops->state_bytes(&j->q), &j->state));
-    COG_TRY(zeroed(j->gpu,
-                   kernels->scratch_bytes != NULL ? kernels->scratch_bytes(&j->q)
-                                                  : ops->scratch_bytes(&j->q),
-                   &j->scratch));
+    COG_TRY(zeroed(j->gpu, cog_quantizer_state_bytes(&j->q), &j->state));
+    COG_TRY(zeroed(j->gpu, cog_quantizer_scratch_bytes(&j->q, kernels), &j->scratch));
     COG_TRY(zeroed(j->gpu, ops->payload_bytes(&j->q), &j->payload));
     int cache;
     COG_CUDA_TRY(j->gpu, cudaDeviceGetAttribute, &cache, cudaDevAttrL2CacheSize, 0);
@@ -137,8 +134,8 @@ static cog_status check(job *j, void *payload, int64_t *n_wrong) {
     const cog_term terms[] = {{j->host_x, 1}, {j->host_error, 1}};
     float *residual = malloc(n * sizeof(*residual)), *got = malloc(n * sizeof(*got));
     unsigned char *got_payload = malloc(bytes + 1);
-    void *state = calloc(ops->state_bytes(&j->q) + 1, 1);
-    void *scratch = calloc(ops->scratch_bytes(&j->q) + 1, 1);
+    void *state = calloc(cog_quantizer_state_bytes(&j->q) + 1, 1);
+    void *scratch = calloc(cog_quantizer_scratch_bytes(&j->q, NULL) + 1, 1);
     cog_status status = COG_ERR_MEMORY;
     if (residual && got && got_payload && state && scratch)
         status = ops->on[COG_CPU]->pack(&j->q, j->cpu, 2, terms, residual, state, scratch, payload);
@@ -147,7 +144,7 @@ static cog_status check(job *j, void *payload, int64_t *n_wrong) {
     if (status == COG_OK) status = j->gpu->ops->download(j->gpu, got_payload, j->payload, bytes);
     *n_wrong = 0;
     if (status == COG_OK) {
-        const size_t used = ops->used_bytes(&j->q, payload);
+        const size_t used = cog_quantizer_used_bytes(&j->q, payload);
         for (size_t i = 0; i < n; i++) *n_wrong += memcmp(&got[i], &residual[i], 4) != 0;
         for (size_t i = 0; i < used; i++)
             *n_wrong += got_payload[i] != ((unsigned char *)payload)[i];

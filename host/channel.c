@@ -27,10 +27,17 @@ static cog_status configure_keys(cog_channel *c, cog_spec *spec) {
 static cog_status check_worst_error(const cog_channel *c, const cog_predictor *p) {
     const cog_quantizer_ops *ops = c->quantizer.ops;
     const double worst = ops->worst_error != NULL ? ops->worst_error(&c->quantizer) : 0;
-    COG_CHECK(!c->feedback || worst < 1, COG_ERR_ARGUMENT,
-              "error feedback over '%s' need not stay bounded: a message of %lld entries may leave "
-              "%.3g times its energy behind, where less than 1 is needed",
-              ops->name, (long long)c->quantizer.n, worst);
+    COG_CHECK(
+        !c->feedback || ops->aggregate == NULL || worst < 1, COG_ERR_ARGUMENT,
+        "'%s' leaves nothing behind at the sender for feedback=1 to make up for; the receiver "
+        "of its sums has a memory of its own (memory=1)",
+        ops->name);
+    COG_CHECK(
+        !c->feedback || worst < 1, COG_ERR_ARGUMENT,
+        "error feedback over '%s' need not stay bounded: a message of %lld entries may leave "
+        "%.3g times its energy behind, where less than 1 is needed; keys that send more, round "
+        "to nearest or do not amplify make it smaller",
+        ops->name, (long long)c->quantizer.n, worst);
     COG_CHECK(
         p->ops == NULL || worst < 1 || p->rate * (1 + worst) <= 1, COG_ERR_ARGUMENT,
         "a memory that takes up %g of every message over '%s' need not stay bounded: a message "
@@ -43,7 +50,7 @@ static cog_status check_worst_error(const cog_channel *c, const cog_predictor *p
 /* What cannot work together, in words. */
 static cog_status check_parts(const cog_channel *c, const cog_predictor *p) {
     const cog_quantizer_ops *ops = c->quantizer.ops;
-    COG_CHECK(p->ops == NULL || !c->feedback || p->ops->stable_with_feedback, COG_ERR_ARGUMENT,
+    COG_CHECK(p->ops == NULL || !c->feedback, COG_ERR_ARGUMENT,
               "error feedback and the predictor '%s' do not compose: each would make up for the "
               "errors of the other; give one of feedback=1 and predict=%s",
               p->ops->name, p->ops->name);

@@ -20,7 +20,7 @@ static bool is_sender(const cog_channel *c) { return c->residual != NULL; }
 
 static head head_of(const cog_channel *c, bool with_payload) {
     head h = {.n = c->quantizer.n, .end = is_sender(c) ? COG_SENDER : COG_RECEIVER};
-    if (is_sender(c)) h.state_bytes = c->quantizer.ops->state_bytes(&c->quantizer);
+    if (is_sender(c)) h.state_bytes = cog_quantizer_state_bytes(&c->quantizer);
     h.received = !is_sender(c) && with_payload && c->received;
     if (h.received) h.payload = c->bytes;
     return h;
@@ -29,7 +29,7 @@ static head head_of(const cog_channel *c, bool with_payload) {
 size_t cog_channel_max_state(const cog_channel *c) {
     const size_t vectors = (size_t)c->feedback + (c->momentum > 0);
     return sizeof(head) + vectors * (size_t)c->quantizer.n * sizeof(float) +
-           c->quantizer.ops->state_bytes(&c->quantizer) +
+           cog_quantizer_state_bytes(&c->quantizer) +
            (c->mirror != NULL ? cog_mirror_max_state(c->mirror) : 0);
 }
 

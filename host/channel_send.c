@@ -17,7 +17,7 @@ static cog_status zeros(cog_device *device, size_t bytes, void **out) {
 }
 
 static cog_status open_state(cog_channel *c) {
-    const size_t bytes = c->quantizer.ops->state_bytes(&c->quantizer);
+    const size_t bytes = cog_quantizer_state_bytes(&c->quantizer);
     COG_TRY(cog_channel_host_memory(bytes, &c->settled));
     memset(c->settled, 0, bytes);
     return zeros(c->packer, bytes, &c->state);
@@ -40,8 +40,7 @@ cog_status cog_channel_open_sender(cog_channel *c) {
     const cog_quantizer *q = &c->quantizer;
     const cog_device_ops *dev = c->packer->ops;
     const size_t payload = cog_channel_max_bytes(c) - cog_channel_header_bytes(c);
-    const size_t scratch =
-        c->kernels->scratch_bytes != NULL ? c->kernels->scratch_bytes(q) : q->ops->scratch_bytes(q);
+    const size_t scratch = cog_quantizer_scratch_bytes(q, c->kernels);
     const size_t room = cog_channel_room(c);
     if (c->feedback) COG_TRY(cog_device_zeros(c->packer, q->n, &c->error));
     COG_TRY(cog_device_zeros(c->packer, q->n, &c->residual));
@@ -56,7 +55,7 @@ cog_status cog_channel_open_sender(cog_channel *c) {
 
 /* Have the state of the last accepted message on both sides, host and device. */
 static cog_status settle_state(cog_channel *c) {
-    const size_t bytes = c->quantizer.ops->state_bytes(&c->quantizer);
+    const size_t bytes = cog_quantizer_state_bytes(&c->quantizer);
     if (bytes == 0) return COG_OK;
     if (c->ahead) return c->packer->ops->upload(c->packer, c->state, c->settled, bytes);
     COG_TRY(c->packer->ops->download(c->packer, c->settled, c->state, bytes));
@@ -77,7 +76,7 @@ static cog_status hand_out(cog_channel *c, const void **payload, size_t *bytes) 
     char *at = (char *)c->host + cog_channel_room(c);
     *payload = at;
     COG_TRY(fetch(c, at, 0, c->fetched));
-    *bytes = q->ops->used_bytes(q, at);
+    *bytes = cog_quantizer_used_bytes(q, at);
     const size_t fetched = c->fetched;
     c->fetched = *bytes;
     return fetch(c, at, fetched, *bytes);
@@ -163,10 +162,7 @@ static cog_status pack_on_host(cog_channel *c, int n_terms, cog_term *all, const
     if (c->fired) {
         COG_TRY(q->ops->on[COG_CPU]->pack(q, c->packer, n_terms, all, c->residual, c->state,
                                           c->scratch, c->payload));
-        *bytes = q->ops->used_bytes(q, c->payload);
-    } else if (c->feedback) {
-        c->fp32.ops->on[COG_CPU]->pack(&c->fp32, c->packer, n_terms, all, c->message, NULL, NULL,
-                                       c->residual);
+        *bytes = cog_quantizer_used_bytes(q, c->payload);
     }
     if (c->momentum > 0 && !is_fp32) mask(c, c->payload);
     if (c->mirror != NULL)

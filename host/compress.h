@@ -56,7 +56,7 @@ typedef struct cog_quantizer_kernels {
      * multiply-add an entry. first is a multiple of COG_ADD_ALIGN. */
     cog_status (*add)(const cog_quantizer *q, cog_device *device, const void *payload, float weight,
                       int64_t first, int64_t count, float *y);
-    /* (optional) Scratch memory that pack needs here, default is scratch_bytes of the family. */
+    /* (optional) Scratch memory that pack needs here, default is that of the family. */
     size_t (*scratch_bytes)(const cog_quantizer *q);
 } cog_quantizer_kernels;
 
@@ -75,9 +75,11 @@ typedef struct cog_quantizer_ops {
     /* q->n is set before. */
     cog_status (*configure)(cog_quantizer *q, cog_spec *spec);
     size_t (*payload_bytes)(const cog_quantizer *q); /* the most a payload can take */
+    /* (optional) Default 0; see the functions below. */
     size_t (*scratch_bytes)(const cog_quantizer *q);
     size_t (*state_bytes)(const cog_quantizer *q);
-    /* Bytes of a payload in host memory that are in use: what is sent and counted. */
+    /* (optional) Bytes of a payload in host memory that are in use: what is sent and counted.
+     * Default is payload_bytes: all payloads are as long. */
     size_t (*used_bytes)(const cog_quantizer *q, const void *payload);
     /* ERR_FORMAT unless these bytes, from a stranger, are a payload `add` can take. */
     cog_status (*check)(const cog_quantizer *q, const void *payload, size_t bytes);
@@ -94,7 +96,7 @@ typedef struct cog_quantizer_ops {
      * starts as zeros; so does scratch [scratch_bytes], which aggregate may keep tables in. */
     cog_status (*aggregate)(const cog_quantizer *q, int n_payloads, const void *const *payloads,
                             const float *weights, void *memory, void *scratch, float *out);
-    size_t (*memory_bytes)(const cog_quantizer *q); /* with aggregate */
+    size_t (*memory_bytes)(const cog_quantizer *q); /* (optional) default 0 */
     /* How a GPU finds its way in a payload. */
     void (*format)(const cog_quantizer *q, struct cog_kernel_format *out);
 
@@ -108,6 +110,25 @@ typedef struct cog_quantizer_ops {
 #else
 #define COG_CUDA_KERNELS(table) NULL
 #endif
+
+/* What the table says, or its defaults. kernels may be NULL: the family's own need. */
+static inline size_t cog_quantizer_scratch_bytes(const cog_quantizer *q,
+                                                 const cog_quantizer_kernels *kernels) {
+    if (kernels != NULL && kernels->scratch_bytes != NULL) return kernels->scratch_bytes(q);
+    return q->ops->scratch_bytes != NULL ? q->ops->scratch_bytes(q) : 0;
+}
+
+static inline size_t cog_quantizer_state_bytes(const cog_quantizer *q) {
+    return q->ops->state_bytes != NULL ? q->ops->state_bytes(q) : 0;
+}
+
+static inline size_t cog_quantizer_memory_bytes(const cog_quantizer *q) {
+    return q->ops->memory_bytes != NULL ? q->ops->memory_bytes(q) : 0;
+}
+
+static inline size_t cog_quantizer_used_bytes(const cog_quantizer *q, const void *payload) {
+    return q->ops->used_bytes != NULL ? q->ops->used_bytes(q, payload) : q->ops->payload_bytes(q);
+}
 
 /* spec without the keys of the channel: "identity" | "bf16" | "topk:ratio=0.01,kind=chunk" ... */
 cog_status cog_quantizer_configure(cog_spec *spec, int64_t n, cog_quantizer *out);

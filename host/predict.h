@@ -59,9 +59,8 @@ typedef struct cog_predictor {
 
 typedef struct cog_predictor_ops {
     const char *name;
-    const char *summary;       /* one line for `cograd info` */
-    bool stable_with_feedback; /* errors do not feed on themselves through the memory */
-    cog_trigger trigger;       /* the default */
+    const char *summary; /* one line for `cograd info` */
+    cog_trigger trigger; /* the default */
 
     /* p->n is set before; sets window, n_coefs and rate. */
     cog_status (*configure)(cog_predictor *p, cog_spec *spec);

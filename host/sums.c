@@ -21,14 +21,14 @@ static cog_status allocate(cog_sums *s, int32_t n_rows) {
     const size_t blocks = (size_t)s->n_blocks, rows = (size_t)n_rows;
     s->sum = calloc(blocks, sizeof(*s->sum));
     s->memory = calloc(blocks, sizeof(*s->memory));
-    s->scratch = calloc(1, q->ops->scratch_bytes(q) + 1);
+    s->scratch = calloc(1, cog_quantizer_scratch_bytes(q, NULL) + 1);
     s->payload = calloc(rows + 1, sizeof(*s->payload));
     s->weight = calloc(rows + 1, sizeof(*s->weight));
     COG_CHECK(s->sum && s->memory && s->scratch && s->payload && s->weight, COG_ERR_MEMORY,
               "no memory to sum messages of %lld entries", (long long)q->n);
     for (size_t b = 0; b < blocks; b++) {
         s->sum[b] = calloc((size_t)q->n + 1, sizeof(float));
-        s->memory[b] = calloc(1, q->ops->memory_bytes(q) + 1);
+        s->memory[b] = calloc(1, cog_quantizer_memory_bytes(q) + 1);
         COG_CHECK(s->sum[b] && s->memory[b], COG_ERR_MEMORY,
                   "no memory to sum messages of %lld entries", (long long)q->n);
     }
@@ -102,6 +102,6 @@ cog_status cog_sums_decode(cog_sums *s, const cog_update *in, const cog_update *
 }
 
 void *cog_sums_memory(cog_sums *s, int32_t block, size_t *bytes) {
-    *bytes = s->quantizer.ops->memory_bytes(&s->quantizer);
+    *bytes = cog_quantizer_memory_bytes(&s->quantizer);
     return s->memory[block];
 }

@@ -17,6 +17,14 @@
 
 #include "compress.h"
 
+#define COG_NAN_BITS 0x7fc00000u
+
+static inline float cog_bits_float(uint32_t bits) {
+    float value;
+    memcpy(&value, &bits, sizeof(value));
+    return value;
+}
+
 enum { COG_TILE_MAXIMA = 256, COG_TILE_LANES = 256 };
 enum { COG_TILE = 4096, COG_TILE_ROW = 256, COG_TILE_WORDS = COG_TILE / 64 };
 

@@ -33,10 +33,10 @@ typedef struct bench {
 static inline bench set_up(const cog_quantizer *q, cog_device *device, int shift) {
     bench b = {.q = *q, .device = device};
     b.payload = malloc(q->ops->payload_bytes(q) + 1);
-    b.scratch = malloc(q->ops->scratch_bytes(q) + 1);
-    b.state = calloc(q->ops->state_bytes(q) + 1, 1);
+    b.scratch = malloc(cog_quantizer_scratch_bytes(q, NULL) + 1);
+    b.state = calloc(cog_quantizer_state_bytes(q) + 1, 1);
     memset(b.payload, 0xa5, q->ops->payload_bytes(q) + 1);
-    memset(b.scratch, 0x5a, q->ops->scratch_bytes(q) + 1);
+    memset(b.scratch, 0x5a, cog_quantizer_scratch_bytes(q, NULL) + 1);
     const size_t bytes = ((size_t)(q->n + shift) * 4 + 64) / 64 * 64;
     b.memory = aligned_alloc(64, bytes);
     memset(b.memory, 0xff, bytes);
@@ -57,7 +57,7 @@ static inline size_t pack(bench *b, int n_terms, const cog_term *terms) {
                                            b->scratch, b->payload),
                  COG_OK);
     cr_assert_eq(b->payload[q->ops->payload_bytes(q)], 0xa5, "payload overrun");
-    return q->ops->used_bytes(q, b->payload);
+    return cog_quantizer_used_bytes(q, b->payload);
 }
 
 static inline void decode(const cog_quantizer *q, cog_device *device, const void *payload,

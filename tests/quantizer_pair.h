@@ -62,10 +62,10 @@ static inline sender sender_make(const char *spec, int64_t n, int n_terms, bool 
     const cog_quantizer_ops *ops = s.q.ops;
     s.in_place = in_place && n_terms > 0;
     s.payload_bytes = ops->payload_bytes(&s.q);
-    s.state_bytes = ops->state_bytes(&s.q);
+    s.state_bytes = cog_quantizer_state_bytes(&s.q);
     s.payload = malloc(s.payload_bytes + 1);
     s.state = calloc(s.state_bytes + 1, 1);
-    s.scratch = malloc(ops->scratch_bytes(&s.q) + 1);
+    s.scratch = malloc(cog_quantizer_scratch_bytes(&s.q, NULL) + 1);
     s.residual = ref_alloc(n, 4);
     for (int t = 0; t < n_terms; t++) {
         s.x[t] = ref_alloc(n, 4);
@@ -74,7 +74,7 @@ static inline sender sender_make(const char *spec, int64_t n, int n_terms, bool 
     s.d_residual = device_vector_make(n, 4, offset);
     s.d_payload = device_vector_make((int64_t)s.payload_bytes, 1, 4 * offset);
     s.d_state = device_vector_make((int64_t)s.state_bytes, 1, 0);
-    const size_t scratch = ops->on[COG_CUDA]->scratch_bytes(&s.q);
+    const size_t scratch = cog_quantizer_scratch_bytes(&s.q, ops->on[COG_CUDA]);
     s.d_scratch = device_vector_make((int64_t)scratch, 1, 0);
     CUDA_OK(cudaMemset(s.d_scratch.at, 0, scratch));
     CUDA_OK(cudaMemset(s.d_state.at, 0, s.state_bytes));
@@ -156,7 +156,7 @@ static inline void check_guards(device_vector v) {
 }
 
 static inline void compare(const sender *s, const char *what) {
-    const size_t used = s->q.ops->used_bytes(&s->q, s->payload);
+    const size_t used = cog_quantizer_used_bytes(&s->q, s->payload);
     unsigned char *payload = read_payload(s, used);
     const size_t at = first_difference(payload, s->payload, used);
     cr_assert_eq(at, used, "%s: payload differs in byte %zu of %zu", what, at, used);

@@ -44,7 +44,7 @@ static void decode(const cog_channel *receiver, cog_device *device, float *y) {
     size_t bytes;
     const void *payload = cog_channel_payload(receiver, &bytes);
     cr_assert_not_null(payload);
-    cr_assert_eq(bytes, q->ops->used_bytes(q, payload));
+    cr_assert_eq(bytes, cog_quantizer_used_bytes(q, payload));
     cr_assert_eq(q->ops->on[COG_CPU]->add(q, device, payload, 1.0f, 0, q->n, y), COG_OK);
 }
 

@@ -67,7 +67,7 @@ Test(cs, sparse_sums_come_back_exactly) {
     const cog_quantizer q = configured("cs:steps=200", N);
     const float weights[WORKERS] = {1, -0.5f, 2};
     float *x = ref_alloc(N, 4), *sum = ref_alloc(N, 4), *out = ref_alloc(N, 4);
-    void *payloads[WORKERS], *memory = calloc(1, q.ops->memory_bytes(&q));
+    void *payloads[WORKERS], *memory = calloc(1, cog_quantizer_memory_bytes(&q));
     for (uint32_t w = 0; w < WORKERS; w++) {
         payloads[w] = malloc(q.ops->payload_bytes(&q));
         fill_sparse(x, w);
@@ -98,7 +98,7 @@ Test(cs, what_the_decoder_misses_is_kept_in_measurements) {
         float *x = ref_alloc(N, 4), *out = ref_alloc(N, 4), *total = ref_alloc(N, 4);
         float *y = ref_alloc(m, 4), *seen = ref_alloc(m, 4), *memory = ref_alloc(m, 4);
         const void *payload = y;
-        cr_expect_eq(q.ops->memory_bytes(&q), remembers ? (size_t)m * 4 : 0);
+        cr_expect_eq(cog_quantizer_memory_bytes(&q), remembers ? (size_t)m * 4 : 0);
         ref_fill(IN_LAPLACE, 1, x, N); /* the same gradient again and again */
         measure(&q, device, x, y);
         for (int i = 0; i < ROUNDS; i++) {
@@ -126,7 +126,7 @@ Test(cs, broken_measurements_are_seen_once) {
     cog_device *device = open_cpu();
     const cog_quantizer q = configured("cs", N);
     float *x = ref_alloc(N, 4), *out = ref_alloc(N, 4);
-    void *y = malloc(q.ops->payload_bytes(&q)), *memory = calloc(1, q.ops->memory_bytes(&q));
+    void *y = malloc(q.ops->payload_bytes(&q)), *memory = calloc(1, cog_quantizer_memory_bytes(&q));
     const void *payload = y;
     for (int broken = 1; broken >= 0; broken--) {
         fill_sparse(x, 1);
@@ -168,7 +168,7 @@ Test(cs, impossible_settings_are_refused_in_words) {
     cog_device *device = open_cpu();
     static const struct {
         const char *spec, *part;
-    } cases[] = {{"cs:feedback=1", "energy"},
+    } cases[] = {{"cs:feedback=1", "memory=1"},
                  {"cs:sparsity=0.5", "cannot find"},
                  {"qcs:sparsity=0.5", "cannot find"},
                  {"cs:block=1000", "power of two"},

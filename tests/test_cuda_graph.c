@@ -94,9 +94,9 @@ static void open_quantizer(rig *r, const char *text) {
     OK(cog_quantizer_configure(&spec, r->model.block_len, &r->q));
     r->kernels = r->q.ops->on[COG_CUDA];
     r->payload_bytes = r->q.ops->payload_bytes(&r->q);
-    r->state_bytes = r->q.ops->state_bytes(&r->q);
+    r->state_bytes = cog_quantizer_state_bytes(&r->q);
     r->q.ops->format(&r->q, &r->work.format);
-    const size_t scratch = r->kernels != NULL ? r->kernels->scratch_bytes(&r->q) : 0;
+    const size_t scratch = cog_quantizer_scratch_bytes(&r->q, r->kernels);
     r->scratch = device_memory(r, scratch);
     r->state = device_memory(r, r->state_bytes);
     r->memory = device_memory(r, r->payload_bytes + ALIGNMENT);

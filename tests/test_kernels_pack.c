@@ -55,7 +55,7 @@ static traffic traffic_of(const sender *s, const traffic_case *c, int n_terms) {
     simt_counters k;
     simt_read_counters(&k);
     const double n = LARGE, sectors = 32 * (double)(k.load_sectors + k.store_sectors);
-    const double sent = (double)s->q.ops->used_bytes(&s->q, s->payload) / n;
+    const double sent = (double)cog_quantizer_used_bytes(&s->q, s->payload) / n;
     return (traffic){.floor = 4 * n_terms + c->floor + sent,
                      .touched = 32 * (double)(k.load_unique + k.store_unique) / n,
                      .requested = sectors / n,

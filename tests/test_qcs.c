@@ -39,7 +39,7 @@ Test(qcs, levels_and_gains_solve_the_equations_of_lloyd_and_max_and_of_bussgang)
 
 static void sum_up(const cog_quantizer *q, int n, const void *const *payloads, const float *weights,
                    float *out) {
-    void *scratch = calloc(1, q->ops->scratch_bytes(q) + 1), *memory = NULL;
+    void *scratch = calloc(1, cog_quantizer_scratch_bytes(q, NULL) + 1), *memory = NULL;
     cr_assert_eq(q->ops->aggregate(q, n, payloads, weights, memory, scratch, out), COG_OK);
     free(scratch);
 }
@@ -70,7 +70,7 @@ Test(qcs, measurements_are_gaussian_and_their_levels_have_the_gain_of_bussgang) 
         cog_quantizer q = configured(spec, N);
         q.sparsity = 1; /* everything is measured */
         bench b = set_up(&q, device, 0);
-        memset(b.scratch, 0, q.ops->scratch_bytes(&q));
+        memset(b.scratch, 0, cog_quantizer_scratch_bytes(&q, NULL));
         const size_t bytes = pack(&b, 1, &(cog_term){x, 1.0f});
         cr_expect_eq(bytes, (size_t)(4 + M / 8 * bits));
         cr_expect_eq(energy(b.residual, N), 0);
@@ -133,7 +133,7 @@ Test(qcs, the_sum_is_decoded_once_and_more_bits_bring_it_nearer) {
         const void *payloads[WORKERS];
         for (int w = 0; w < WORKERS; w++) {
             b[w] = set_up(&q, device, 0);
-            memset(b[w].scratch, 0, q.ops->scratch_bytes(&q));
+            memset(b[w].scratch, 0, cog_quantizer_scratch_bytes(&q, NULL));
             pack(&b[w], 1, &(cog_term){x[w], 1.0f});
             cr_expect_eq(energy(b[w].residual, N), 0);
             payloads[w] = b[w].payload;
@@ -163,7 +163,7 @@ Test(qcs, the_residual_is_what_was_not_measured) {
     float *x = ref_alloc(N, 4);
     ref_fill(IN_LAPLACE, 1, x, N);
     bench b = set_up(&q, device, 0);
-    memset(b.scratch, 0, q.ops->scratch_bytes(&q));
+    memset(b.scratch, 0, cog_quantizer_scratch_bytes(&q, NULL));
     pack(&b, 1, &(cog_term){x, 1.0f});
     for (int a = 0; a < N; a += 512) {
         const int count = N - a < 512 ? N - a : 512, kept = (count + 9) / 10;

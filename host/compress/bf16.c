@@ -18,16 +18,6 @@ static cog_status configure(cog_quantizer *q, cog_spec *spec) {
 
 static size_t payload_bytes(const cog_quantizer *q) { return (size_t)(q->n + 1) / 2 * 4; }
 
-static size_t no_bytes(const cog_quantizer *q) {
-    (void)q;
-    return 0;
-}
-
-static size_t used_bytes(const cog_quantizer *q, const void *payload) {
-    (void)payload;
-    return payload_bytes(q);
-}
-
 static cog_status check(const cog_quantizer *q, const void *payload, size_t bytes) {
     COG_CHECK(bytes == payload_bytes(q), COG_ERR_FORMAT,
               "a bf16 payload has %zu bytes, expected %zu", bytes, payload_bytes(q));
@@ -70,9 +60,6 @@ const cog_quantizer_ops cog_quantizer_bf16 = {
     .summary = "every entry in 16 bits",
     .configure = configure,
     .payload_bytes = payload_bytes,
-    .scratch_bytes = no_bytes,
-    .state_bytes = no_bytes,
-    .used_bytes = used_bytes,
     .check = check,
     .format = format,
     .on = {[COG_CPU] = &on_cpu, [COG_CUDA] = COG_CUDA_KERNELS(cog_bf16_on_cuda)},

@@ -26,8 +26,8 @@
 #include <math.h>
 
 #include "check.h"
+#include "draw.h"
 #include "iht.h"
-#include "rng.h"
 
 enum { ROTATION = 1 };
 
@@ -57,12 +57,6 @@ static cog_status configure(cog_quantizer *q, cog_spec *spec) {
 /* Nothing is left behind to feed back. */
 static double worst_error(const cog_quantizer *q) { return fmax(1, 1 / q->ratio - 1); }
 
-static int share(double ratio, int64_t count) {
-    const double exact = ratio * (double)count;
-    const int rounded = (int)ceil(exact - exact * 0x1p-51);
-    return rounded > 1 ? rounded : 1;
-}
-
 /* Entries from `first` on, those of the transform, and its measurements. */
 typedef struct piece {
     int count, length, rows;
@@ -73,8 +67,8 @@ static piece piece_at(const cog_quantizer *q, int64_t first) {
     piece p = {.length = COG_TILE_ROW};
     p.count = (int)(q->n - first < q->tile ? q->n - first : q->tile);
     while (p.length < p.count) p.length *= 2;
-    p.rows = share(q->ratio, p.count);
-    p.before = first / q->tile * share(q->ratio, q->tile);
+    p.rows = (int)cog_share(q->ratio, p.count);
+    p.before = first / q->tile * (int)cog_share(q->ratio, q->tile);
     return p;
 }
 
@@ -89,16 +83,6 @@ static size_t payload_bytes(const cog_quantizer *q) {
     return (bytes + 3) / 4 * 4;
 }
 
-static size_t used_bytes(const cog_quantizer *q, const void *payload) {
-    (void)payload;
-    return payload_bytes(q);
-}
-
-static size_t no_bytes(const cog_quantizer *q) {
-    (void)q;
-    return 0;
-}
-
 static cog_status check(const cog_quantizer *q, const void *payload, size_t bytes) {
     COG_CHECK(bytes == payload_bytes(q), COG_ERR_FORMAT, "a cs payload has %zu bytes, expected %zu",
               bytes, payload_bytes(q));
@@ -110,19 +94,10 @@ static cog_status check(const cog_quantizer *q, const void *payload, size_t byte
 
 /* ---- the matrix ----------------------------------------------------------------------------- */
 
-/* The rows of a transform of `length`, ascending, by Floyd's draw. */
+/* The rows of a transform of `length`, ascending. */
 static void choose_rows(uint32_t seed, int length, int n_rows, uint16_t *row) {
-    uint64_t taken[COG_TILE_WORDS] = {0};
     cog_rng rng = cog_rng_make(seed, COG_STREAM_DITHER, 0, (uint32_t)length);
-    for (int j = length - n_rows; j < length; j++) {
-        uint32_t i = (uint32_t)((uint64_t)cog_rng_u32(&rng) * (uint32_t)(j + 1) >> 32);
-        if ((taken[i / 64] >> i % 64 & 1) != 0) i = (uint32_t)j;
-        taken[i / 64] |= (uint64_t)1 << i % 64;
-    }
-    int n = 0;
-    for (int w = 0; w < length / 64; w++)
-        for (uint64_t left = taken[w]; left != 0; left &= left - 1)
-            row[n++] = (uint16_t)(w * 64 + __builtin_ctzll(left));
+    cog_draw_places(&rng, length, n_rows, row);
 }
 
 typedef struct rows {
@@ -224,7 +199,7 @@ static cog_status aggregate(const cog_quantizer *q, int n_payloads, const void *
         if (q->remembers) memcpy(sum, error, (size_t)p.rows * sizeof(*sum));
         for (int i = 0; i < n_payloads; i++)
             gather(q, payloads[i], weights[i], p.before, p.rows, sum);
-        cog_iht(&a, sum, share(q->sparsity, p.count), q->steps, sum, out + first);
+        cog_iht(&a, sum, (int)cog_share(q->sparsity, p.count), q->steps, sum, out + first);
         forget_broken(sum, p.rows);
         if (q->remembers) memcpy(error, sum, (size_t)p.rows * sizeof(*sum));
     }
@@ -242,9 +217,6 @@ const cog_quantizer_ops cog_quantizer_cs = {
     .summary = "random rows of a Hadamard transform, summed, then decoded as a sparse vector",
     .configure = configure,
     .payload_bytes = payload_bytes,
-    .scratch_bytes = no_bytes,
-    .state_bytes = no_bytes,
-    .used_bytes = used_bytes,
     .check = check,
     .worst_error = worst_error,
     .aggregate = aggregate,

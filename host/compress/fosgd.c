@@ -67,16 +67,6 @@ static size_t payload_bytes(const cog_quantizer *q) {
     return 4 * (size_t)(HEADER_WORDS + n_blocks(q) + bits / 32);
 }
 
-static size_t used_bytes(const cog_quantizer *q, const void *payload) {
-    (void)payload;
-    return payload_bytes(q);
-}
-
-static size_t no_bytes(const cog_quantizer *q) {
-    (void)q;
-    return 0;
-}
-
 static size_t state_bytes(const cog_quantizer *q) {
     (void)q;
     return sizeof(uint32_t);
@@ -191,9 +181,7 @@ const cog_quantizer_ops cog_quantizer_fosgd = {
     .summary = "one bit an entry after random signs and a Hadamard transform",
     .configure = configure,
     .payload_bytes = payload_bytes,
-    .scratch_bytes = no_bytes,
     .state_bytes = state_bytes,
-    .used_bytes = used_bytes,
     .check = check,
     .worst_error = worst_error,
     .on = {[COG_CPU] = &on_cpu, [COG_CUDA] = COG_CUDA_KERNELS(cog_fosgd_on_cuda)},

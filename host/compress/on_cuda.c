@@ -32,11 +32,6 @@ static cog_kernel_terms kernel_terms(int n_terms, const cog_term *terms) {
     return out;
 }
 
-static size_t no_bytes(const cog_quantizer *q) {
-    (void)q;
-    return 0;
-}
-
 /* ---- identity and bf16 ---------------------------------------------------------------------- */
 
 static cog_status pack_identity(const cog_quantizer *q, cog_device *device, int n_terms,
@@ -70,13 +65,11 @@ static cog_status add_bf16(const cog_quantizer *q, cog_device *device, const voi
 const cog_quantizer_kernels cog_identity_on_cuda = {
     .pack = pack_identity,
     .add = add_identity,
-    .scratch_bytes = no_bytes,
 };
 
 const cog_quantizer_kernels cog_bf16_on_cuda = {
     .pack = pack_bf16,
     .add = add_bf16,
-    .scratch_bytes = no_bytes,
 };
 
 /* ---- sign ----------------------------------------------------------------------------------- */

@@ -57,16 +57,6 @@ static size_t payload_bytes(const cog_quantizer *q) {
     return state_bytes(q) + (size_t)(n_rows(q) * q->bits) * sizeof(float);
 }
 
-static size_t used_bytes(const cog_quantizer *q, const void *payload) {
-    (void)payload;
-    return payload_bytes(q);
-}
-
-static size_t no_bytes(const cog_quantizer *q) {
-    (void)q;
-    return 0;
-}
-
 /* Any numbers are a product. */
 static cog_status check(const cog_quantizer *q, const void *payload, size_t bytes) {
     (void)payload;
@@ -215,9 +205,7 @@ const cog_quantizer_ops cog_quantizer_powersgd = {
     .summary = "a matrix of low rank, found by one power iteration a message",
     .configure = configure,
     .payload_bytes = payload_bytes,
-    .scratch_bytes = no_bytes,
     .state_bytes = state_bytes,
-    .used_bytes = used_bytes,
     .check = check,
     .on = {[COG_CPU] = &on_cpu},
 };

@@ -35,8 +35,8 @@
 #include <math.h>
 
 #include "check.h"
+#include "draw.h"
 #include "iht.h"
-#include "rng.h"
 
 enum { MAX_BITS = 3 };
 
@@ -64,17 +64,11 @@ static cog_status configure(cog_quantizer *q, cog_spec *spec) {
     return COG_OK;
 }
 
-static int share(double ratio, int64_t count) {
-    const double exact = ratio * (double)count;
-    const int rounded = (int)ceil(exact - exact * 0x1p-51);
-    return rounded > 1 ? rounded : 1;
-}
-
 static int64_t n_blocks(const cog_quantizer *q) { return (q->n + q->tile - 1) / q->tile; }
 
 /* Words of the codes of one block of `count` entries. */
 static int64_t code_words(const cog_quantizer *q, int64_t count) {
-    return (share(q->ratio, count) + 31) / 32 * q->bits;
+    return ((int)cog_share(q->ratio, count) + 31) / 32 * q->bits;
 }
 
 /* Entries of the block at `first`, its measurements, and the word where its codes begin. */
@@ -85,7 +79,7 @@ typedef struct piece {
 
 static piece piece_at(const cog_quantizer *q, int64_t first) {
     const int count = (int)(q->n - first < q->tile ? q->n - first : q->tile);
-    return (piece){count, share(q->ratio, count), share(q->sparsity, count),
+    return (piece){count, (int)cog_share(q->ratio, count), (int)cog_share(q->sparsity, count),
                    n_blocks(q) + first / q->tile * code_words(q, q->tile)};
 }
 
@@ -95,23 +89,13 @@ static size_t payload_bytes(const cog_quantizer *q) {
     return 4 * (size_t)(last.codes + code_words(q, last.count));
 }
 
-static size_t used_bytes(const cog_quantizer *q, const void *payload) {
-    (void)payload;
-    return payload_bytes(q);
-}
-
-static size_t no_bytes(const cog_quantizer *q) {
-    (void)q;
-    return 0;
-}
-
 static cog_status check(const cog_quantizer *q, const void *payload, size_t bytes) {
     COG_CHECK(bytes == payload_bytes(q), COG_ERR_FORMAT,
               "a qcs payload has %zu bytes, expected %zu", bytes, payload_bytes(q));
     const uint32_t *words = payload;
     for (int64_t b = 0; b < n_blocks(q); b++) {
         const piece p = piece_at(q, b * q->tile);
-        COG_CHECK(words[b] <= 0x7f7fffffu || words[b] == 0x7fc00000u, COG_ERR_FORMAT,
+        COG_CHECK(words[b] <= 0x7f7fffffu || words[b] == COG_NAN_BITS, COG_ERR_FORMAT,
                   "scale %lld of a qcs payload is not a size", (long long)b);
         const uint32_t *last = words + p.codes + (p.rows - 1) / 32 * q->bits;
         for (int i = 0; i < q->bits && p.rows % 32 != 0; i++)
@@ -130,12 +114,12 @@ typedef struct table {
 } table;
 
 static size_t scratch_bytes(const cog_quantizer *q) {
-    return sizeof(table) + (size_t)(q->tile * share(q->ratio, q->tile)) * sizeof(float);
+    return sizeof(table) + (size_t)(q->tile * (int)cog_share(q->ratio, q->tile)) * sizeof(float);
 }
 
 static const table *table_of(const cog_quantizer *q, void *scratch) {
     table *t = scratch;
-    const int64_t rows = share(q->ratio, q->tile);
+    const int64_t rows = (int)cog_share(q->ratio, q->tile);
     for (int64_t j = 0; j < q->tile && t->is_made == 0; j++) {
         cog_rng rng = cog_rng_make(q->seed, COG_STREAM_DITHER, 0, (uint32_t)j);
         for (int64_t i = 0; i < rows; i++) t->column[j * rows + i] = (float)cog_rng_normal(&rng);
@@ -208,13 +192,6 @@ static void add_codes(int bits, const uint32_t *words, float weight, int n, floa
 
 /* ---- pack and decode ------------------------------------------------------------------------ */
 
-static float nan_value(void) {
-    const uint32_t bits = 0x7fc00000u;
-    float nan;
-    memcpy(&nan, &bits, sizeof(nan));
-    return nan;
-}
-
 /* x becomes what is left of it. */
 static void pack_block(const cog_quantizer *q, int64_t first, const matrix *m, float *x,
                        uint32_t *payload) {
@@ -225,7 +202,7 @@ static void pack_block(const cog_quantizer *q, int64_t first, const matrix *m, f
     cog_keep_largest(q->tile_ops, sent, p.count, p.kept);
     const double size = sqrt(q->tile_ops->dot(sent, sent, p.count));
     float sigma = (float)(size / sqrt(p.rows));
-    if (!isfinite(sigma)) sigma = nan_value();
+    if (!isfinite(sigma)) sigma = cog_bits_float(COG_NAN_BITS);
     memcpy(payload + first / q->tile, &sigma, sizeof(sigma));
     for (int i = 0; i < p.count; i++) x[i] = isnan(sigma) || sent[i] != 0 ? 0 : x[i];
     if (sigma > 0) forward(&a, sent, v);
@@ -237,7 +214,7 @@ static cog_status pack(const cog_quantizer *q, cog_device *device, int n_terms,
                        const cog_term *terms, float *residual, void *state, void *scratch,
                        void *payload) {
     (void)device, (void)state;
-    const matrix m = {table_of(q, scratch)->column, share(q->ratio, q->tile)};
+    const matrix m = {table_of(q, scratch)->column, (int)cog_share(q->ratio, q->tile)};
     _Alignas(64) float trial[COG_TILE];
     for (int64_t first = 0; first < q->n; first += COG_TILE) {
         const int count = (int)(q->n - first < COG_TILE ? q->n - first : COG_TILE);
@@ -252,7 +229,7 @@ static cog_status pack(const cog_quantizer *q, cog_device *device, int n_terms,
 static cog_status aggregate(const cog_quantizer *q, int n_payloads, const void *const *payloads,
                             const float *weights, void *memory, void *scratch, float *out) {
     (void)memory;
-    const matrix m = {table_of(q, scratch)->column, share(q->ratio, q->tile)};
+    const matrix m = {table_of(q, scratch)->column, (int)cog_share(q->ratio, q->tile)};
     for (int64_t first = 0; first < q->n; first += q->tile) {
         const piece p = piece_at(q, first);
         const cog_sensing a = sensing(q, p, &m);
@@ -277,10 +254,7 @@ const cog_quantizer_ops cog_quantizer_qcs = {
     .configure = configure,
     .payload_bytes = payload_bytes,
     .scratch_bytes = scratch_bytes,
-    .state_bytes = no_bytes,
-    .used_bytes = used_bytes,
     .check = check,
     .aggregate = aggregate,
-    .memory_bytes = no_bytes,
     .on = {[COG_CPU] = &on_cpu},
 };

@@ -82,16 +82,6 @@ static size_t payload_bytes(const cog_quantizer *q) {
     return 4 * (size_t)n_groups(q) + (size_t)((q->n + 31) / 32) * 4 * (size_t)q->bits;
 }
 
-static size_t used_bytes(const cog_quantizer *q, const void *payload) {
-    (void)payload;
-    return payload_bytes(q);
-}
-
-static size_t no_bytes(const cog_quantizer *q) {
-    (void)q;
-    return 0;
-}
-
 static size_t state_bytes(const cog_quantizer *q) { return q->nearest ? 0 : sizeof(uint32_t); }
 
 static uint32_t word_at(const void *payload, size_t word) {
@@ -122,16 +112,10 @@ static cog_status check(const cog_quantizer *q, const void *payload, size_t byte
               "a qsgd payload has %zu bytes, expected %zu", bytes, payload_bytes(q));
     for (int64_t g = 0; g < n_groups(q); g++) {
         const uint32_t step = word_at(payload, (size_t)g);
-        COG_CHECK(step <= 0x7f800000u || step == 0x7fc00000u, COG_ERR_FORMAT,
+        COG_CHECK(step <= 0x7f800000u || step == COG_NAN_BITS, COG_ERR_FORMAT,
                   "step %lld of a qsgd payload is negative", (long long)g);
     }
     return check_codes(q, payload);
-}
-
-static float float_of(uint32_t bits) {
-    float value;
-    memcpy(&value, &bits, sizeof(value));
-    return value;
 }
 
 /* Of the values that stand for `step`: codes count steps from the lowest level. */
@@ -145,8 +129,8 @@ static cog_levels levels_of(const cog_quantizer *q, float step) {
 static float step_of(const cog_quantizer *q, const float *trial, int count) {
     uint32_t least, most;
     q->tile_ops->range(trial, count, &least, &most);
-    if (most >= 0x7f800000u) return float_of(most);
-    double norm = (double)float_of(most);
+    if (most >= 0x7f800000u) return cog_bits_float(most);
+    double norm = (double)cog_bits_float(most);
     if (q->kind == L2_NORM) norm = sqrt(q->tile_ops->energy(trial, count));
     const double step = fmin(norm, LARGEST) / (double)n_sides(q);
     return step < 0x1p-100 ? 0 : (float)step;
@@ -211,9 +195,7 @@ const cog_quantizer_ops cog_quantizer_qsgd = {
     .summary = "a few bits an entry, rounded at random to the right mean",
     .configure = configure,
     .payload_bytes = payload_bytes,
-    .scratch_bytes = no_bytes,
     .state_bytes = state_bytes,
-    .used_bytes = used_bytes,
     .check = check,
     .worst_error = worst_error,
     .format = format,

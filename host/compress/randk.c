@@ -31,7 +31,7 @@
 #include <string.h>
 
 #include "check.h"
-#include "rng.h"
+#include "draw.h"
 #include "topk.h"
 
 enum { ENTRIES, BLOCK };
@@ -83,16 +83,6 @@ static size_t payload_bytes(const cog_quantizer *q) {
     return q->n == 0 ? 0 : sizeof(header) + (values + 3) / 4 * 4;
 }
 
-static size_t used_bytes(const cog_quantizer *q, const void *payload) {
-    (void)payload;
-    return payload_bytes(q);
-}
-
-static size_t no_bytes(const cog_quantizer *q) {
-    (void)q;
-    return 0;
-}
-
 static size_t state_bytes(const cog_quantizer *q) {
     (void)q;
     return sizeof(uint32_t);
@@ -110,27 +100,14 @@ static cog_status check(const cog_quantizer *q, const void *payload, size_t byte
 
 /* ---- which entries -------------------------------------------------------------------------- */
 
-static uint32_t below(cog_rng *rng, int64_t n) {
-    return (uint32_t)((uint64_t)cog_rng_u32(rng) * (uint64_t)n >> 32);
-}
-
 static cog_rng numbers(header h, int64_t tile) {
     return cog_rng_make(h.stream, COG_STREAM_DITHER, h.payload, (uint32_t)tile);
 }
 
 /* The places of tile t, ascending. */
 static void choose(header h, int64_t t, share tile, uint16_t *place) {
-    uint64_t taken[COG_TILE_WORDS] = {0};
     cog_rng rng = numbers(h, t);
-    for (int j = tile.count - tile.sent; j < tile.count; j++) {
-        uint32_t i = below(&rng, j + 1);
-        if ((taken[i / 64] >> i % 64 & 1) != 0) i = (uint32_t)j;
-        taken[i / 64] |= (uint64_t)1 << i % 64;
-    }
-    int n = 0;
-    for (int w = 0; w < COG_TILE_WORDS; w++)
-        for (uint64_t left = taken[w]; left != 0; left &= left - 1)
-            place[n++] = (uint16_t)(w * 64 + __builtin_ctzll(left));
+    cog_draw_places(&rng, tile.count, tile.sent, place);
 }
 
 /* A block as two ranges, from `start` to the end and, around it, from 0; their lengths. */
@@ -140,7 +117,7 @@ typedef struct window {
 
 static window window_of(const cog_quantizer *q, header h) {
     cog_rng rng = numbers(h, 0);
-    const int64_t start = below(&rng, q->n), room = q->n - start;
+    const int64_t start = cog_draw_below(&rng, q->n), room = q->n - start;
     const int64_t behind = q->kept < room ? q->kept : room;
     return (window){start, behind, q->kept - behind};
 }
@@ -288,9 +265,7 @@ const cog_quantizer_ops cog_quantizer_randk = {
     .summary = "entries chosen at random, or a block of them; only values travel",
     .configure = configure,
     .payload_bytes = payload_bytes,
-    .scratch_bytes = no_bytes,
     .state_bytes = state_bytes,
-    .used_bytes = used_bytes,
     .check = check,
     .worst_error = worst_error,
     .positions = positions,

@@ -66,11 +66,6 @@ static layout lay_out(const cog_quantizer *q) {
 
 static size_t payload_bytes(const cog_quantizer *q) { return lay_out(q).end; }
 
-static size_t no_bytes(const cog_quantizer *q) {
-    (void)q;
-    return 0;
-}
-
 static uint32_t word_at(const void *payload, size_t byte) {
     uint32_t word;
     memcpy(&word, (const char *)payload + byte, sizeof(word));
@@ -108,7 +103,7 @@ static cog_status check(const cog_quantizer *q, const void *payload, size_t byte
               "a sign payload has %zu bytes, its header says %zu", bytes, used_bytes(q, payload));
     for (int64_t g = 0; g < at.n_scales; g++) {
         const uint32_t scale = word_at(payload, 4 + 4 * (size_t)g);
-        COG_CHECK(scale <= 0x7f800000u || scale == 0x7fc00000u, COG_ERR_FORMAT,
+        COG_CHECK(scale <= 0x7f800000u || scale == COG_NAN_BITS, COG_ERR_FORMAT,
                   "scale %lld of a sign payload is negative", (long long)g);
     }
     return check_bits(q, payload, &at, bytes == at.end && at.n_words > 0);
@@ -118,10 +113,7 @@ static float mean_of(double sum, int64_t n_nonzero) {
     if (n_nonzero == 0) return 0;
     const double mean = sum / (double)n_nonzero;
     if (!isnan(mean)) return (float)mean;
-    const uint32_t bits = 0x7fc00000u;
-    float nan;
-    memcpy(&nan, &bits, sizeof(nan));
-    return nan;
+    return cog_bits_float(COG_NAN_BITS);
 }
 
 /* One sender's view of a payload under construction. */
@@ -256,8 +248,6 @@ const cog_quantizer_ops cog_quantizer_sign = {
     .summary = "one bit an entry and the mean magnitude; exact zeros stay zero",
     .configure = configure,
     .payload_bytes = payload_bytes,
-    .scratch_bytes = no_bytes,
-    .state_bytes = no_bytes,
     .used_bytes = used_bytes,
     .check = check,
     .format = format,

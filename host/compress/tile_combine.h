@@ -19,12 +19,6 @@ static inline uint32_t float_bits(float x) {
     return bits;
 }
 
-static inline float bits_float(uint32_t bits) {
-    float x;
-    memcpy(&x, &bits, sizeof(x));
-    return x;
-}
-
 enum { BLOCK = 4 }; /* vectors in flight: hides the latency of the fused multiply-adds */
 
 /* acc = sum of the terms at entry i, BLOCK vectors of it */
@@ -164,7 +158,7 @@ static void pad_trial(int from, int count, float *trial) {
 
 static void make_canonical(float *trial, int count) {
     for (int i = 0; i < count; i++)
-        if (trial[i] != trial[i]) trial[i] = bits_float(LANES_NAN);
+        if (trial[i] != trial[i]) trial[i] = cog_bits_float(COG_NAN_BITS);
 }
 
 enum { PART = COG_TILE / BLOCK };

@@ -118,9 +118,9 @@ static void narrow(const float *trial, int count, uint16_t *to, float *residual)
         const uint32_t rounded = (bits + 0x7fffu + (bits >> 16 & 1)) & 0xffff0000u;
         const uint32_t largest = (bits & 0x80000000u) | 0x7f7f0000u;
         const uint32_t sent = size > 0x7f7f7fffu && size < LANES_INF ? largest : rounded;
-        const uint32_t rest = float_bits(trial[i] - bits_float(sent));
+        const uint32_t rest = float_bits(trial[i] - cog_bits_float(sent));
         to[i] = (uint16_t)(sent >> 16);
-        residual[i] = bits_float(size >= LANES_INF ? 0 : rest);
+        residual[i] = cog_bits_float(size >= LANES_INF ? 0 : rest);
     }
 }
 
@@ -133,7 +133,7 @@ static void add_floats(const float *x, float weight, int64_t n, float *y) {
 }
 
 static void add_bf16(const uint16_t *x, float weight, int64_t n, float *y) {
-    for (int64_t i = 0; i < n; i++) y[i] = fmaf(weight, bits_float((uint32_t)x[i] << 16), y[i]);
+    for (int64_t i = 0; i < n; i++) y[i] = fmaf(weight, cog_bits_float((uint32_t)x[i] << 16), y[i]);
 }
 
 static void scatter_floats(const float *x, const uint16_t *offset, float weight, int64_t n,
@@ -144,7 +144,7 @@ static void scatter_floats(const float *x, const uint16_t *offset, float weight,
 static void scatter_bf16(const uint16_t *x, const uint16_t *offset, float weight, int64_t n,
                          float *y) {
     for (int64_t i = 0; i < n; i++)
-        y[offset[i]] = fmaf(weight, bits_float((uint32_t)x[i] << 16), y[offset[i]]);
+        y[offset[i]] = fmaf(weight, cog_bits_float((uint32_t)x[i] << 16), y[offset[i]]);
 }
 
 extern const cog_tile_ops TILE_OPS;

@@ -39,14 +39,11 @@
 #include <string.h>
 
 #include "check.h"
+#include "draw.h"
 #include "kernels.h"
 #include "on_cuda.h"
 
-/* A ratio such as 0.07 is not exact: without the correction 7 % of 100 would be 8 entries. */
-int64_t cog_topk_share(const cog_quantizer *q, int64_t i) {
-    const double share = q->ratio * (double)i;
-    return (int64_t)ceil(share - share * 0x1p-51);
-}
+int64_t cog_topk_share(const cog_quantizer *q, int64_t i) { return cog_share(q->ratio, i); }
 
 int64_t cog_topk_n_tiles(const cog_quantizer *q) { return (q->n + q->tile - 1) / q->tile; }
 

@@ -72,16 +72,6 @@ static size_t payload_bytes(const cog_quantizer *q) {
     return 4 * (size_t)n_groups(q) + (size_t)((q->n + 31) / 32) * 4 * (size_t)q->bits;
 }
 
-static size_t used_bytes(const cog_quantizer *q, const void *payload) {
-    (void)payload;
-    return payload_bytes(q);
-}
-
-static size_t no_bytes(const cog_quantizer *q) {
-    (void)q;
-    return 0;
-}
-
 static size_t state_bytes(const cog_quantizer *q) { return q->nearest ? 0 : sizeof(uint32_t); }
 
 static cog_status check(const cog_quantizer *q, const void *payload, size_t bytes) {
@@ -89,7 +79,7 @@ static cog_status check(const cog_quantizer *q, const void *payload, size_t byte
               "a wyner-ziv payload has %zu bytes, expected %zu", bytes, payload_bytes(q));
     const uint32_t *words = payload;
     for (int64_t g = 0; g < n_groups(q); g++)
-        COG_CHECK(words[g] <= 0x7f7fffffu || words[g] == 0x7fc00000u, COG_ERR_FORMAT,
+        COG_CHECK(words[g] <= 0x7f7fffffu || words[g] == COG_NAN_BITS, COG_ERR_FORMAT,
                   "step %lld of a wyner-ziv payload is not a size", (long long)g);
     for (int p = 0; p < q->bits && q->n % 32 != 0; p++)
         COG_CHECK(words[bytes / 4 - 1 - (size_t)p] >> q->n % 32 == 0, COG_ERR_FORMAT,
@@ -116,10 +106,8 @@ static float measured_step(const cog_quantizer *q, const float *trial, const flo
         broken = broken || !(distance <= 3e38);
     }
     const float step = step_of(q, range);
-    const uint32_t bits = 0x7fc00000u;
-    float nan;
-    memcpy(&nan, &bits, sizeof(nan));
-    return broken || isinf(step) ? nan : step < 0x1p-100f ? 0 : step;
+    if (broken || isinf(step)) return cog_bits_float(COG_NAN_BITS);
+    return step < 0x1p-100f ? 0 : step;
 }
 
 static const float *side_of(const cog_quantizer *q, int64_t first) {
@@ -201,9 +189,7 @@ const cog_quantizer_ops cog_quantizer_wyner_ziv = {
     .uses_side = true,
     .configure = configure,
     .payload_bytes = payload_bytes,
-    .scratch_bytes = no_bytes,
     .state_bytes = state_bytes,
-    .used_bytes = used_bytes,
     .check = check,
     .worst_error = worst_error,
     .on = {[COG_CPU] = &on_cpu},

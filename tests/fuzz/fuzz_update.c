@@ -65,8 +65,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 static size_t pack(const cog_quantizer *q, uint8_t *payload) {
     cog_device *device;
     float x[N], residual[N];
-    void *scratch = calloc(1, q->ops->scratch_bytes(q) + 64);
-    void *state = calloc(1, q->ops->state_bytes(q) + 64);
+    void *scratch = calloc(1, cog_quantizer_scratch_bytes(q, NULL) + 64);
+    void *state = calloc(1, cog_quantizer_state_bytes(q) + 64);
     void *room = calloc(1, q->ops->payload_bytes(q) + 64);
     for (int i = 0; i < N; i++) x[i] = (float)((i * 37 % 101) - 50) / 10;
     const cog_term term = {x, 1};
@@ -75,7 +75,7 @@ static size_t pack(const cog_quantizer *q, uint8_t *payload) {
     FUZZ_CHECK(q->ops->on[COG_CPU]->pack(q, device, 1, &term, residual, state, scratch, room) ==
                COG_OK);
     cog_device_close(device);
-    const size_t bytes = q->ops->used_bytes(q, room);
+    const size_t bytes = cog_quantizer_used_bytes(q, room);
     FUZZ_CHECK(bytes <= 2000);
     memcpy(payload, room, bytes);
     free(scratch);
