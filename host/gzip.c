@@ -12,6 +12,7 @@
 #include "check.h"
 
 enum { MAX_EXPANSION = 1032 }; /* of deflate: 258 bytes for 2 bits */
+enum { LEAST_BUFFER = 1 << 12, MOST_BUFFER = 1 << 17 };
 
 cog_status cog_gzip_open(const char *path, cog_gzip *out) {
     struct stat info;
@@ -20,7 +21,8 @@ cog_status cog_gzip_open(const char *path, cog_gzip *out) {
     COG_CHECK(info.st_size > 0, COG_ERR_FORMAT, "%s is empty", path);
     gzFile stream = gzopen(path, "rb");
     COG_CHECK(stream != NULL, COG_ERR_IO, "%s cannot be read: %s", path, strerror(errno));
-    gzbuffer(stream, 1 << 17);
+    const int64_t whole = info.st_size < MOST_BUFFER ? info.st_size : MOST_BUFFER;
+    gzbuffer(stream, whole > LEAST_BUFFER ? (unsigned)whole : LEAST_BUFFER);
     const int64_t expansion = gzdirect(stream) ? 1 : MAX_EXPANSION;
     *out = (cog_gzip){stream, path, info.st_size * expansion};
     return COG_OK;
