@@ -20,6 +20,7 @@ cog_engine_config cog_engine_config_default(void) {
         .downlink = "delta",
         .optimizer = "sgd:rate=0.5",
         .stragglers = "none",
+        .faults = "none",
         .n_workers = 8,
         .batch = 64,
         .staleness = 64,
@@ -65,7 +66,8 @@ static cog_status create_server(cog_engine *e) {
                              .timeout = c->timeout,
                              .stop = c->stop,
                              .stop_user = c->stop_user,
-                             .staleness = c->staleness};
+                             .staleness = c->staleness,
+                             .faults = e->faults.n > 0 ? &e->faults : NULL};
     COG_TRY(cog_server_open(&e->server, e->job.channel, e->model.block_len));
     const cog_quantizer *q = cog_channel_quantizer(e->server.channel[0]);
     cog_engine_parts parts = {.config = c,
@@ -169,6 +171,7 @@ static cog_status create_all(cog_engine *e) {
     COG_TRY(open_model(e));
     COG_TRY(cog_stragglers_open(c->stragglers, c->n_workers, c->seed, &e->stragglers));
     COG_TRY(open_transport(e));
+    COG_TRY(cog_engine_open_faults(e));
     COG_TRY(cog_device_open(c->device, &e->device));
     e->job = (cog_job){.train = c->train,
                        .model = &e->model,
@@ -204,10 +207,9 @@ cog_status cog_engine_create(const cog_engine_config *config, cog_engine **out) 
 
 void cog_engine_destroy(cog_engine *e) {
     if (e == NULL) return;
-    if (e->config.link != NULL)
-        e->transport->ops->stop(e->transport);
-    else
-        cog_transport_destroy(e->transport);
+    if (e->config.link != NULL || e->faulty != NULL) e->transport->ops->stop(e->transport);
+    cog_faulty_unwrap(e->faulty);
+    if (e->config.link == NULL) cog_transport_destroy(e->transport);
     for (int i = 0; e->worker != NULL && i < e->config.n_workers; i++)
         cog_worker_destroy(e->worker[i]);
     free(e->worker);

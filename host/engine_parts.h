@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "cograd/engine.h"
+#include "faulty.h"
 #include "server.h"
 #include "worker.h"
 
@@ -14,6 +15,8 @@ struct cog_engine {
     cog_code *code;
     cog_stragglers *stragglers;
     cog_transport *transport;
+    cog_faults faults;
+    cog_faulty *faulty; /* around the transport; NULL without faults */
     cog_job job;
     cog_worker **worker; /* [n_workers], those in other processes NULL */
     cog_server server;
@@ -42,6 +45,12 @@ cog_status cog_engine_describe(const cog_engine_config *config, char **out);
  * which they differ, as a sentence about `what`. */
 cog_status cog_engine_job(const cog_engine *engine, char **out);
 cog_status cog_engine_compare(const char *what, const char *mine, const char *theirs);
+
+/* engine_faults.c: those of the configuration; before a checkpoint is written, and after. */
+cog_status cog_engine_open_faults(cog_engine *engine);
+void cog_engine_strike_checkpoint(const cog_engine *engine, const cog_checkpoint *checkpoint,
+                                  const char *path);
+cog_status cog_engine_spoil_checkpoint(const cog_engine *engine, const char *path);
 
 /* engine_history.c: note the names of files in config; open them before the first round; close. */
 cog_status cog_engine_name_history(cog_engine *engine);

@@ -123,7 +123,9 @@ cog_status cog_engine_save(cog_engine *e, const char *path) {
               "a replay writes no checkpoints: those of its history are among what it repeats");
     COG_TRY(cog_engine_start(e));
     cog_status status = collect(e, &checkpoint);
+    if (status == COG_OK) cog_engine_strike_checkpoint(e, &checkpoint, path);
     if (status == COG_OK) status = cog_checkpoint_write(&checkpoint, path);
+    if (status == COG_OK) status = cog_engine_spoil_checkpoint(e, path);
     cog_checkpoint_free(&checkpoint);
     return status;
 }

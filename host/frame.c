@@ -1,6 +1,7 @@
 /* frame.c - pure functions over a header and its payload. */
 #include "frame.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
 
@@ -21,6 +22,22 @@ static uint64_t checksum(cog_frame_header header, uint64_t key, const void *payl
 
 void cog_frame_seal(cog_frame_header *header, uint64_t key, const void *payload) {
     header->checksum = checksum(*header, key, payload);
+}
+
+cog_status cog_frame_spoil(const cog_frame_header *header, uint64_t key, const void *payload,
+                           cog_damage damage, uint8_t **out, size_t *bytes) {
+    cog_frame_header sealed = *header;
+    const size_t whole = sizeof(sealed) + header->bytes;
+    uint8_t *wire = malloc(whole);
+    COG_CHECK(wire != NULL, COG_ERR_MEMORY, "no memory to damage %zu bytes", whole);
+    if (damage == COG_OTHER_VERSION) sealed.version++;
+    cog_frame_seal(&sealed, key, payload);
+    memcpy(wire, &sealed, sizeof(sealed));
+    if (header->bytes > 0) memcpy(wire + sizeof(sealed), payload, header->bytes);
+    if (damage == COG_CORRUPT) wire[whole / 2] ^= 0x10;
+    *out = wire;
+    *bytes = damage == COG_HALF ? whole / 2 : whole;
+    return COG_OK;
 }
 
 cog_status cog_frame_read(const void *wire, size_t bytes, size_t max_payload,

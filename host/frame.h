@@ -23,6 +23,10 @@ uint64_t cog_frame_key(const char *token);
 /* Fill in the checksum of a header for its payload. */
 void cog_frame_seal(cog_frame_header *header, uint64_t key, const void *payload);
 
+/* Faults to inject (faults.h): the bytes of a frame, sealed, and then damaged. To be freed. */
+cog_status cog_frame_spoil(const cog_frame_header *header, uint64_t key, const void *payload,
+                           cog_damage damage, uint8_t **wire, size_t *bytes);
+
 /* Read a header from a stranger's bytes, `bytes` of them.
  * ERR_FORMAT   not 48, no magic, another version, an unknown kind, or an announced payload above
  *              max_payload */

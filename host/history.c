@@ -28,6 +28,8 @@ void cog_history_write(FILE *file, const cog_taken *t) {
         break;
     case 'd': fprintf(file, "d %" PRId32 " %" PRId64 "\n", t->worker, t->round); break;
     case 'e': fprintf(file, "e %" PRId64 "\n", t->round); break;
+    case 'l':
+    case 'j': fprintf(file, "%c %" PRId32 "\n", t->kind, t->worker); break;
     default: fputs("s\n", file); break;
     }
 }
@@ -67,11 +69,11 @@ static bool take_number(const char **at, const char *end, int64_t most, int64_t 
 static bool parse_taken(const char *line, size_t length, cog_taken *out) {
     const char *at = line + 1, *end = line + length;
     int64_t worker = 0, message = 0, round = 0;
-    if (length == 0 || strchr("mdes", line[0]) == NULL || line[0] == '\0') return false;
+    if (length == 0 || strchr("mdeslj", line[0]) == NULL || line[0] == '\0') return false;
     const char kind = line[0];
-    if ((kind == 'm' || kind == 'd') && !take_number(&at, end, INT32_MAX, &worker)) return false;
+    if (strchr("mdlj", kind) != NULL && !take_number(&at, end, INT32_MAX, &worker)) return false;
     if (kind == 'm' && !take_number(&at, end, INT32_MAX, &message)) return false;
-    if (kind != 's' && !take_number(&at, end, INT64_MAX / 2, &round)) return false;
+    if (strchr("mde", kind) != NULL && !take_number(&at, end, INT64_MAX / 2, &round)) return false;
     *out = (cog_taken){kind, (int32_t)worker, (int32_t)message, round};
     return at == end;
 }

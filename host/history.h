@@ -8,6 +8,8 @@
  *     d 3 17                  worker 3 declined to answer round 17
  *     e 17                    round 17 had enough, and ended
  *     s                       everybody came to rest for a checkpoint
+ *     l 3                     worker 3 was lost, with all it owed
+ *     j 3                     worker 3 was there anew, and knew nothing
  *
  * A file that ends early, between two lines, is the history of a shorter run. */
 #ifndef COG_HOST_HISTORY_H
@@ -20,8 +22,8 @@
 #include "cograd/status.h"
 
 typedef struct cog_taken {
-    char kind;       /* one of m d e s */
-    int32_t worker;  /* of m and d */
+    char kind;       /* one of m d e s l j */
+    int32_t worker;  /* of m, d, l and j */
     int32_t message; /* of m */
     int64_t round;   /* of m, d and e */
 } cog_taken;

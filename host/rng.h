@@ -18,7 +18,8 @@ typedef enum cog_stream {
     COG_STREAM_ANALYSIS,   /* sampled straggler sets */
     COG_STREAM_COMPRESSOR, /* a = message: seed of the streams of its payloads */
     COG_STREAM_TEST,
-    COG_STREAM_DITHER /* a = payload, b = use */
+    COG_STREAM_DITHER, /* a = payload, b = use */
+    COG_STREAM_FAULT   /* a = round, b = worker and which fault */
 } cog_stream;
 
 typedef struct cog_rng {

@@ -20,6 +20,7 @@ static cog_status ask(cog_server *s, int worker) {
     header.mode = (uint16_t)mode;
     header.bytes = bytes;
     header.accepted = s->accepted[worker];
+    header.message = ++s->request[worker];
     s->accepted[worker] = 0;
     s->version[worker] = s->round;
     s->awaited[worker] = s->code->plan.first[worker + 1] - s->code->plan.first[worker];
@@ -96,6 +97,7 @@ bool cog_server_expects(const cog_server *s, const cog_frame_header *h) {
         h->message >= plan->first[worker + 1])
         return false;
     return s->awaited[worker] > 0 && s->answers[worker] == h->round &&
+           s->request[worker] == h->mode &&
            (s->due[worker] >> (h->message - plan->first[worker]) & 1);
 }
 
@@ -170,6 +172,7 @@ static cog_status decode(cog_server *s) {
     }
     COG_TRY(status);
     COG_TRY(build_update(s));
+    cog_faults_strike_server(s->faults, COG_DURING_DECODE, s->round);
     if (s->sums != NULL) COG_TRY(cog_sums_decode(s->sums, &s->update, &s->applied));
     return cog_replica_apply(s->replica, s->round, s->applied);
 }
@@ -299,6 +302,7 @@ cog_status cog_server_open(cog_server *s, const char *channel, int64_t block_len
     s->may_come = calloc(messages, 1);
     s->answers = calloc(workers, sizeof(*s->answers));
     s->due = calloc(workers, sizeof(*s->due));
+    s->request = calloc(workers, sizeof(*s->request));
     s->resting = calloc(workers, sizeof(*s->resting));
     s->to_restore = calloc(workers, 1);
     s->channel_spec = strdup(channel);
@@ -308,8 +312,8 @@ cog_status cog_server_open(cog_server *s, const char *channel, int64_t block_len
     s->decoding.capacity = terms;
     COG_CHECK(s->channel && s->arrived && s->held && s->age && s->awaited && s->version &&
                   s->accepted && s->idle && s->missing && s->gone && s->renewed && s->may_come &&
-                  s->resting && s->to_restore && s->answers && s->due && s->channel_spec &&
-                  s->order && s->first && s->decoding.terms,
+                  s->resting && s->to_restore && s->answers && s->due && s->request &&
+                  s->channel_spec && s->order && s->first && s->decoding.terms,
               COG_ERR_MEMORY, "no memory for a server of %zu messages", messages);
     s->arrivals = (cog_arrivals){
         .n_messages = plan->n_messages, .arrived = s->arrived, .held = s->held, .age = s->age};
@@ -329,7 +333,7 @@ void cog_server_close(cog_server *s) {
                      s->missing, s->gone,       s->renewed,      s->may_come,
                      s->order,   s->first,      s->channel_spec, s->decoding.terms,
                      s->resting, s->to_restore, s->resumed,      s->answers,
-                     s->due};
+                     s->due,     s->request};
     for (size_t i = 0; i < sizeof(owned) / sizeof(owned[0]); i++) free(owned[i]);
     cog_update_free(&s->update);
     cog_server_end_replay(s);

@@ -7,6 +7,7 @@
 #include "checkpoint.h"
 #include "code.h"
 #include "downlink.h"
+#include "faults.h"
 #include "history.h"
 #include "sums.h"
 #include "transport.h"
@@ -24,7 +25,8 @@ typedef struct cog_server {
     bool asked;               /* the idle workers, for this round */
     bool (*stop)(void *user); /* may be NULL: a wait ends when it says so */
     void *stop_user;
-    bool stopped; /* it did */
+    bool stopped;             /* it did */
+    const cog_faults *faults; /* the caller's, NULL without */
     cog_report report;
 
     /* what has come since the last update */
@@ -36,6 +38,7 @@ typedef struct cog_server {
     /* per worker */
     int32_t *awaited;   /* [n_workers] messages it still owes; all-reduce: 1 until it is done */
     int64_t *answers;   /* [n_workers] the round it was asked for */
+    uint16_t *request;  /* [n_workers] number of what it was asked last */
     uint64_t *due;      /* [n_workers] bit i: message i of its answer has not come */
     int64_t *version;   /* [n_workers] of its parameters; -1: those were replaced since */
     uint64_t *accepted; /* [n_workers] bit i: message i of its last answer was used */
@@ -113,7 +116,8 @@ cog_status cog_server_restore(cog_server *s, int worker);
 cog_status cog_server_begin_replay(cog_server *s, cog_history *history);
 void cog_server_end_replay(cog_server *s);
 
-/* What a round takes next; around every round; and what was taken, 'e' and 's' without a frame. */
+/* What a round takes next; around every round; and what was taken: kinds of history.h, of which
+ * 'e' and 's' come without a frame. */
 cog_status cog_server_next(cog_server *s, double timeout, cog_frame *out);
 cog_status cog_server_begin_round(cog_server *s);
 /* In a replay: a frame that came and will not be taken any more; false without. */

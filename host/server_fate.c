@@ -85,6 +85,7 @@ cog_status cog_server_lose(cog_server *s, const cog_frame *frame) {
     if (s->gone[worker]) return COG_OK;
     char news[300];
     snprintf(news, sizeof(news), "%.*s", length, length > 0 ? (const char *)frame->payload : "");
+    cog_server_note(s, 'l', &frame->header);
     s->gone[worker] = 1;
     s->n_gone++;
     forget_worker(s, worker);
@@ -94,6 +95,8 @@ cog_status cog_server_lose(cog_server *s, const cog_frame *frame) {
 
 cog_status cog_server_admit(cog_server *s, int worker) {
     const cog_plan *plan = &s->code->plan;
+    const cog_frame_header news = cog_frame_make(COG_FRAME_JOIN, worker + 1, s->round);
+    cog_server_note(s, 'j', &news);
     s->n_gone -= s->gone[worker];
     s->gone[worker] = 0;
     forget_worker(s, worker); /* it may have come back before it was missed */
@@ -105,7 +108,8 @@ cog_status cog_server_admit(cog_server *s, int worker) {
 }
 
 cog_status cog_server_check_hope(const cog_server *s) {
-    if (s->hopeless[0] == '\0' || s->transport->awaits_joiners) return COG_OK;
+    const bool others_may_come = s->transport->awaits_joiners || s->retelling != NULL;
+    if (s->hopeless[0] == '\0' || others_may_come) return COG_OK;
     COG_FAIL(COG_ERR_TRANSPORT, "%s", s->hopeless);
 }
 

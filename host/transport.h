@@ -37,8 +37,8 @@ typedef enum cog_frame_kind {
                        replica; round: number of this request */
     COG_FRAME_STATE, /* worker to server: of the channel of `message`; at last, with message -1, the
                         replica or nothing. round: number of the request */
-    COG_FRAME_LOAD,  /* server to worker: what STATE brought; of the replica, its version is `round`
-                      */
+    COG_FRAME_LOAD, /* server to worker: what STATE brought; of the replica, its version is `round`.
+                       message -2: begin anew, as one that knows nothing */
     /* Between the ends of a transport: the engine never sees those from here on. */
     COG_FRAME_PRIVATE,
     COG_FRAME_KINDS = COG_FRAME_PRIVATE + 8
@@ -48,10 +48,11 @@ typedef enum cog_frame_kind {
 typedef struct cog_frame_header {
     uint32_t magic; /* COG_FRAME_MAGIC */
     uint8_t version;
-    uint8_t kind;    /* cog_frame_kind */
-    uint16_t mode;   /* of a PARAMS payload: cog_downlink_mode */
+    uint8_t kind; /* cog_frame_kind */
+    /* Of a PARAMS payload: cog_downlink_mode. In MESSAGE and DECLINE: number of the request. */
+    uint16_t mode;
     int64_t round;   /* of the parameters; a message carries that of the parameters it answers */
-    int32_t message; /* row of the plan */
+    int32_t message; /* row of the plan; in PARAMS: number of this request, modulo 2^16 */
     int32_t source;  /* rank */
     uint64_t bytes;  /* payload that follows */
     /* In PARAMS: bit i is set when message i of the worker's last answer was used. */
@@ -66,6 +67,9 @@ typedef struct cog_frame {
     cog_frame_header header;
     const void *payload;
 } cog_frame;
+
+/* What may come to a frame on a wire, on purpose: faults.h. */
+typedef enum cog_damage { COG_WHOLE, COG_CORRUPT, COG_HALF, COG_OTHER_VERSION } cog_damage;
 
 typedef struct cog_transport cog_transport;
 
@@ -91,6 +95,11 @@ typedef struct cog_transport_ops {
     /* Hand over one frame, from rank `from` to rank `to`. The payload may be reused on return. */
     cog_status (*send)(cog_transport *transport, int from, int to, const cog_frame_header *header,
                        const void *payload);
+    /* (optional: where frames are numbered and sealed bytes on a wire) Send a frame as none should
+     * be: damaged, or as one more copy of the frame that `from` sent last. */
+    cog_status (*send_badly)(cog_transport *transport, int from, int to,
+                             const cog_frame_header *header, const void *payload, cog_damage damage,
+                             bool again);
     /* Server: the next frame. ERR_TIMEOUT when nothing arrived for timeout seconds of the
      * transport's own time (virtual time: also, at once, when nothing is under way). When a handler
      * failed: its status and sentence, "worker 3: ...", once; that worker is gone. */

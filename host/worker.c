@@ -31,9 +31,19 @@ static cog_status open_rows(cog_worker *w) {
     return status;
 }
 
+static cog_status begin_channels(cog_worker *w) {
+    const int64_t n = w->job->model->block_len;
+    for (int i = 0; i < w->count; i++) {
+        cog_channel_close(w->channel[i]);
+        w->channel[i] = NULL;
+        COG_TRY(cog_channel_open(w->job->channel, w->device, n, COG_SENDER, &w->channel[i]));
+        cog_channel_seed(w->channel[i], w->job->seed, (uint32_t)(w->first + i));
+    }
+    return COG_OK;
+}
+
 static cog_status open_channels(cog_worker *w) {
     const cog_plan *plan = &w->job->code->plan;
-    const int64_t n = w->job->model->block_len;
     int32_t longest = 0;
     for (int i = 0; i < w->count; i++) {
         const int32_t m = w->first + i, terms = plan->row[m + 1] - plan->row[m];
@@ -45,11 +55,8 @@ static cog_status open_channels(cog_worker *w) {
     w->slices = calloc((size_t)longest + 1, sizeof(*w->slices));
     COG_CHECK(w->channel && w->payload && w->bytes && w->slices, COG_ERR_MEMORY,
               "no memory for a worker's channels");
-    for (int i = 0; i < w->count; i++) {
-        COG_TRY(cog_channel_open(w->job->channel, w->device, n, COG_SENDER, &w->channel[i]));
-        cog_channel_seed(w->channel[i], w->job->seed, (uint32_t)(w->first + i));
-    }
-    return cog_device_zeros(w->device, n, &w->message);
+    COG_TRY(begin_channels(w));
+    return cog_device_zeros(w->device, w->job->model->block_len, &w->message);
 }
 
 /* What rounds will need, so that they allocate nothing. */
@@ -64,6 +71,8 @@ static cog_status open_replica(cog_worker *w) {
     const cog_plan *plan = &w->job->code->plan;
     const cog_model *model = w->job->model;
     const size_t bytes = (size_t)model->n_params * sizeof(float);
+    cog_replica_close(w->replica);
+    w->replica = NULL;
     COG_TRY(cog_replica_open(w->job->optimizer, cog_channel_quantizer(w->channel[0]), w->device,
                              plan->n_blocks, &w->replica));
     COG_TRY(reserve(w));
@@ -133,6 +142,14 @@ cog_status cog_worker_create(const cog_job *job, int worker, cog_worker **out) {
         return status;
     }
     *out = w;
+    return COG_OK;
+}
+
+cog_status cog_worker_begin_anew(cog_worker *w) {
+    COG_TRY(begin_channels(w));
+    COG_TRY(open_replica(w));
+    w->version = 0;
+    w->was_asked = false;
     return COG_OK;
 }
 
@@ -222,6 +239,7 @@ static cog_status send_messages(cog_worker *w) {
     for (int i = 0; i < w->count; i++) {
         cog_frame_header header = cog_frame_make(COG_FRAME_MESSAGE, w->index + 1, w->version);
         header.message = w->first + i;
+        header.mode = w->request;
         header.bytes = w->bytes[i];
         COG_TRY(w->job->transport->ops->send(w->job->transport, w->index + 1, 0, &header,
                                              w->payload[i]));
@@ -239,6 +257,15 @@ static cog_status take_params(cog_worker *w, const cog_frame *frame) {
     return COG_OK;
 }
 
+/* A second copy of a request, or one that was overtaken, is no request. */
+static bool is_news(cog_worker *w, const cog_frame_header *h) {
+    const uint16_t ahead = (uint16_t)(h->message - w->request);
+    const bool is_news = !w->was_asked || (ahead > 0 && ahead <= INT16_MAX);
+    w->request = is_news ? (uint16_t)h->message : w->request;
+    w->was_asked = true;
+    return is_news;
+}
+
 static cog_status answer(cog_worker *w) {
     cog_transport *transport = w->job->transport;
     const cog_straggle straggle = cog_stragglers_draw(w->job->stragglers, w->index, w->version);
@@ -246,6 +273,7 @@ static cog_status answer(cog_worker *w) {
     if (straggle.fate == COG_DECLINES) {
         cog_frame_header header = cog_frame_make(COG_FRAME_DECLINE, w->index + 1, w->version);
         header.message = w->first;
+        header.mode = w->request;
         return transport->ops->send(transport, w->index + 1, 0, &header, NULL);
     }
     COG_TRY(COG_IN_RANGE("gradient", differentiate(w)));
@@ -315,7 +343,10 @@ static cog_status begin_run(cog_worker *w, const cog_frame *frame) {
 cog_status cog_worker_handle(void *worker, const cog_frame *frame) {
     cog_worker *w = worker;
     switch ((cog_frame_kind)frame->header.kind) {
-    case COG_FRAME_PARAMS: COG_TRY(take_params(w, frame)); return answer(w);
+    case COG_FRAME_PARAMS:
+        if (!is_news(w, &frame->header)) return COG_OK;
+        COG_TRY(take_params(w, frame));
+        return answer(w);
     case COG_FRAME_RUN: return begin_run(w, frame);
     case COG_FRAME_REDUCED: return end_reduced_round(w);
     case COG_FRAME_SAVE: return cog_worker_save(w, &frame->header);

@@ -13,6 +13,8 @@ struct cog_worker {
     cog_replica *replica;
     cog_optimizer *schedule; /* of no parameters: the scale of messages */
     int64_t version;         /* updates the replica holds */
+    bool was_asked;          /* since it began */
+    uint16_t request;        /* number of what it was asked last */
     int64_t run_until;       /* all-reduce: rounds granted by the server */
     cog_update update;       /* scratch of the downlink */
     cog_shard_batch rows;
@@ -27,6 +29,9 @@ struct cog_worker {
     double flops;          /* of a round: the rows change, their number does not */
     cog_blob state;        /* scratch of checkpoints */
 };
+
+/* As it was created: with nothing but its initial parameters. */
+cog_status cog_worker_begin_anew(cog_worker *worker);
 
 /* SAVE: settle, and send the state. LOAD: take a part of it. */
 cog_status cog_worker_save(cog_worker *worker, const cog_frame_header *header);

@@ -40,6 +40,7 @@ cog_status cog_worker_save(cog_worker *w, const cog_frame_header *h) {
 cog_status cog_worker_load(cog_worker *w, const cog_frame *frame) {
     const cog_frame_header *h = &frame->header;
     const int32_t i = h->message - w->first;
+    if (h->message == -2) return cog_worker_begin_anew(w);
     if (h->message >= 0) {
         COG_CHECK(i >= 0 && i < w->count, COG_ERR_FORMAT, "worker %d has no message %d", w->index,
                   h->message);

@@ -17,7 +17,7 @@ import sys
 import tempfile
 
 PLUG_IN_FOLDERS = ("codes", "compress", "predict", "transports", "models", "data", "devices")
-COMMAND_MAY_USE = ("registry.h", "spec.h", "optimizer.h", "stragglers.h")
+COMMAND_MAY_USE = ("registry.h", "spec.h", "optimizer.h", "stragglers.h", "faults.h")
 BOTTOM = ("status", "check", "spec", "rng", "range")
 TOP = ("engine", "server", "worker")
 INCLUDE = re.compile(r'^\s*#\s*include\s*["<]([^">]+)[">]', re.M)

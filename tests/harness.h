@@ -56,6 +56,7 @@ static inline void plain_fail(const char *file, int line, const char *what, cons
 #define PLAIN_LT(a, b, ...)     PLAIN_CHECK((a) < (b), __VA_ARGS__)
 #define PLAIN_LEQ(a, b, ...)    PLAIN_CHECK((a) <= (b), __VA_ARGS__)
 #define PLAIN_GT(a, b, ...)     PLAIN_CHECK((a) > (b), __VA_ARGS__)
+#define PLAIN_GEQ(a, b, ...)    PLAIN_CHECK((a) >= (b), __VA_ARGS__)
 #define PLAIN_NOT_NULL(a, ...)  PLAIN_CHECK((a) != NULL, __VA_ARGS__)
 #define cr_expect(...)          PLAIN_CHECK(__VA_ARGS__, " ")
 #define cr_expect_eq(...)       PLAIN_EQ(__VA_ARGS__, " ")
@@ -65,6 +66,7 @@ static inline void plain_fail(const char *file, int line, const char *what, cons
 #define cr_expect_lt(...)       PLAIN_LT(__VA_ARGS__, " ")
 #define cr_expect_leq(...)      PLAIN_LEQ(__VA_ARGS__, " ")
 #define cr_expect_gt(...)       PLAIN_GT(__VA_ARGS__, " ")
+#define cr_expect_geq(...)      PLAIN_GEQ(__VA_ARGS__, " ")
 #define cr_expect_float_eq(...) PLAIN_FLOAT_EQ(__VA_ARGS__, " ")
 
 #define Test(suite, law)                                                      \

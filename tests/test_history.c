@@ -127,7 +127,7 @@ Test(history, lines_that_make_no_sense_are_refused_with_their_number) {
         const char *text, *words;
         int n;
     } cases[] = {
-        {"cograd history 1\na = b\nfrom = 7\nm 1 2 3\nd 0 4\ne 7\ns\n", NULL, 4},
+        {"cograd history 1\na = b\nfrom = 7\nm 1 2 3\nd 0 4\ne 7\ns\nl 2\nj 2\n", NULL, 6},
         {"cograd history 1\nfrom = 0\n", NULL, 0},
         {"cograd history 1\nfrom = 0\ne 1\nm 1 2", NULL, 1}, /* cut short: a shorter run */
         {"cograd history 2\nfrom = 0\n", "no history", 0},
@@ -140,6 +140,8 @@ Test(history, lines_that_make_no_sense_are_refused_with_their_number) {
         {"cograd history 1\nfrom = 0\ne 99999999999999999999\n", "line 3", 0},
         {"cograd history 1\nfrom = 0\n\n", "line 3", 0},
         {"cograd history 1\nfrom = 0\nx\n", "line 3", 0},
+        {"cograd history 1\nfrom = 0\nl\n", "line 3", 0},
+        {"cograd history 1\nfrom = 0\nj 1 2\n", "line 3", 0},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         cog_history h;

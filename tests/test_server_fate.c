@@ -28,6 +28,7 @@ typedef struct stage {
     line script[MOST_FRAMES];
     int n_lines, n_read;
     int64_t asked_for[64];          /* round a worker was last asked for; -1: never */
+    uint16_t request[64];           /* number of that */
     int asked[MOST_ASKED], n_asked; /* workers in the order in which they were asked */
     cog_downlink_mode mode[64];     /* what they were last sent */
     const char *channel;
@@ -41,6 +42,7 @@ static cog_status send(cog_transport *t, int from, int to, const cog_frame_heade
     cr_assert(g->n_asked < MOST_ASKED);
     g->asked[g->n_asked++] = to - 1;
     g->asked_for[to - 1] = header->round;
+    g->request[to - 1] = (uint16_t)header->message;
     cog_channel_settle(g->sender[to - 1], header->accepted & 1);
     g->mode[to - 1] = (cog_downlink_mode)header->mode;
     return COG_OK;
@@ -70,6 +72,7 @@ static cog_status receive(cog_transport *t, double timeout, cog_frame *out) {
     const line l = g->script[g->n_read++];
     out->header = cog_frame_make((cog_frame_kind)l.kind, l.worker + 1, g->asked_for[l.worker]);
     out->header.message = l.worker;
+    out->header.mode = g->request[l.worker];
     if (l.kind == COG_FRAME_MESSAGE) pack(g, l.worker, out);
     if (l.kind == COG_FRAME_JOIN) begin_sender(g, l.worker);
     if (l.kind == COG_FRAME_LOST) {
@@ -206,6 +209,7 @@ Test(fate, foreign_messages_are_dropped_and_counted) {
     stage *g = stage_open("ignore:wait=4", 4, false);
     expect_round(g, "m0 m1 m2 m3", 15);
     cog_frame_header h = cog_frame_make(COG_FRAME_MESSAGE, 2, 0);
+    h.mode = 1;
     g->server.awaited[1] = 1;
     h.message = 1;
     cr_expect(!cog_server_expects(&g->server, &h), "it has come already");
@@ -216,6 +220,9 @@ Test(fate, foreign_messages_are_dropped_and_counted) {
     h.round = 1;
     cr_expect(!cog_server_expects(&g->server, &h));
     h.round = 0;
+    for (h.mode = 0; h.mode < 4; h.mode++)
+        cr_expect_eq(cog_server_expects(&g->server, &h), h.mode == 1, "request %d", h.mode);
+    h.mode = 1;
     for (h.message = -1; h.message < 6; h.message++)
         cr_expect_eq(cog_server_expects(&g->server, &h), h.message == 1, "%d", h.message);
     h.message = 1;

@@ -16,6 +16,7 @@
 #include "optimizer.h"
 #include "registry.h"
 #include "spec.h"
+#include "faults.h"
 #include "stragglers.h"
 
 /* A cluster and a message on which the defaults of all families make sense. */
@@ -180,6 +181,7 @@ int cog_cmd_info(int argc, char **argv) {
     list_described("optimizers (--optimizer)", cog_optimizer_describe);
     list_transports();
     list_described("stragglers (--stragglers)", cog_stragglers_describe);
+    list_described("faults (--faults)", cog_faults_describe);
     list_devices();
     return cog_output_check();
 }

@@ -12,6 +12,7 @@ static int add_baseline(cog_suite *s) {
     cog_options *base = &s->scheme[s->n++];
     *base = *scheme;
     base->code = scheme->baseline;
+    base->faults = "none"; /* an all-reduce would have none */
     base->channel = "identity";
     base->checkpoint = base->resume = base->record = base->replay = NULL; /* the scheme's alone */
     if (base->baseline_optimizer != NULL) base->optimizer = base->baseline_optimizer;

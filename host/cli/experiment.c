@@ -90,6 +90,7 @@ static cog_engine_config configure(const cog_options *o, const cog_problem *prob
         .downlink = o->downlink,
         .optimizer = o->optimizer,
         .stragglers = o->stragglers,
+        .faults = o->faults,
         .n_workers = (int32_t)o->workers,
         .batch = o->batch,
         .staleness = o->staleness,

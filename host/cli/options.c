@@ -66,6 +66,7 @@ void cog_options_default(cog_options *out) {
         .transport = config.transport,
         .device = config.device,
         .stragglers = config.stragglers,
+        .faults = config.faults,
         .timeout = config.timeout,
         .target_accuracy = 0.975,
         .rounds = 5000,
@@ -320,7 +321,7 @@ int cog_options_parse(int place, int argc, char **argv, cog_options *out) {
     struct argp_option table[COG_N_OPTIONS + N_GROUPS + 2];
     cog_options shown;
     cog_options_default(&shown);
-    if (place == COG_FOR_WORKER) shown.data = shown.device = NULL; /* the server's */
+    if (place == COG_FOR_WORKER) shown.data = shown.device = shown.faults = NULL; /* the server's */
     list_options(place, &shown, docs, table);
     const struct argp argp = {.options = table, .parser = parse_one, .doc = doc_of(place)};
     parse p = {.options = out, .place = place};

@@ -63,6 +63,8 @@ typedef enum cog_option_group {
          "where vectors live and arithmetic runs")                                                 \
     TEXT(stragglers, "stragglers", "SPEC", COG_GROUP_CLUSTER, COG_FOR_RANKS,                     \
          "slowness to inject, such as exp:mean=0.01 or slow:workers=2,factor=8")                   \
+    TEXT(faults, "faults", "SPEC", COG_GROUP_CLUSTER, COG_FOR_RANKS | COG_FOR_WORKER,              \
+         "faults to inject, such as kill:worker=3,round=20 or drop:probability=0.01, joined by +")  \
     REAL(timeout, "timeout", "S", COG_GROUP_CLUSTER, COG_FOR_SCHEMES, 0, 1e9,                      \
          "give up after so many seconds without progress")                                         \
     TEXT(connect, "connect", "ADDRESS", COG_GROUP_CLUSTER, COG_FOR_WORKER,                         \

@@ -17,11 +17,11 @@ static json_t *accuracy(const cog_experiment *e, const cog_point *point) {
 
 /* Options that make a scheme, by their long names with '_' for '-'. */
 static json_t *scheme_options(const cog_options *o) {
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:f}",
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:f}",
                      "data", o->data, "model", o->model, "code", o->code, "channel", o->channel,
                      "downlink", o->downlink, "optimizer", o->optimizer, "transport", o->transport,
-                     "device", o->device, "stragglers", o->stragglers, "workers",
-                     (json_int_t)o->workers, "batch", (json_int_t)o->batch, "staleness",
+                     "device", o->device, "stragglers", o->stragglers, "faults", o->faults,
+                     "workers", (json_int_t)o->workers, "batch", (json_int_t)o->batch, "staleness",
                      (json_int_t)o->staleness, "seed", (json_int_t)o->seed, "max_amplification",
                      o->max_amplification);
 }

@@ -30,6 +30,7 @@ typedef struct server {
     cog_parcel *borrowed; /* what the last receive handed out */
     peer *peers;          /* [n_workers] */
     int n_workers;
+    int64_t n_counted; /* refused frames that the engine was told of */
     bool running;
     bool starting; /* workers that come or go now are no news to the engine */
     bool closing;  /* newcomers get no answer: their HELLO will reach the next start */
@@ -220,7 +221,8 @@ static cog_status receive(cog_transport *transport, double timeout, cog_frame *o
     cog_parcel_give(&s->pool, s->borrowed);
     s->borrowed = NULL;
     COG_TRY(next(transport, cog_clock_seconds() + timeout, &s->borrowed));
-    transport->frames_refused = s->wire.refused;
+    transport->frames_refused += s->wire.refused - s->n_counted; /* the engine counts there too */
+    s->n_counted = s->wire.refused;
     COG_CHECK(s->borrowed != NULL, COG_ERR_TIMEOUT, "no worker sent anything for %g s", timeout);
     const cog_frame *frame = &s->borrowed->frame;
     const bool is_news =
@@ -247,6 +249,18 @@ static cog_status send(cog_transport *transport, int from, int to, const cog_fra
     COG_TRY(cog_zmq_send(&s->wire, &p->id, header, payload, &reached));
     p->leaving = !reached;
     return COG_OK;
+}
+
+static cog_status send_badly(cog_transport *transport, int from, int to,
+                             const cog_frame_header *header, const void *payload, cog_damage damage,
+                             bool again) {
+    server *s = transport->state;
+    (void)again; /* what the server sends is not numbered */
+    COG_TRY(cog_transport_check(transport, from, to, header, payload));
+    COG_CHECK(s->running, COG_ERR_TRANSPORT, "the transport 'zmq' is not running");
+    const peer *p = &s->peers[to - 1];
+    if (p->presence != PRESENT || p->leaving) return COG_OK;
+    return cog_zmq_send_badly(&s->wire, &p->id, header, payload, damage);
 }
 
 /* --- start and stop -------------------------------------------------------------------------- */
@@ -369,6 +383,7 @@ const cog_transport_ops cog_zmq_server = {
     .start = start,
     .stop = stop,
     .send = send,
+    .send_badly = send_badly,
     .receive = receive,
     .elapse = elapse,
     .now = now,

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 #include <zmq.h>
 
@@ -105,6 +106,24 @@ cog_status cog_zmq_send(cog_zmq_wire *wire, const cog_zmq_id *to, const cog_fram
         !send_chunks(wire->socket, payload, sealed.bytes))
         return fail("a frame could not be sent");
     return COG_OK;
+}
+
+static bool send_bytes(cog_zmq_wire *wire, const cog_zmq_id *to, const uint8_t *bytes, size_t n) {
+    const size_t head = n < COG_FRAME_HEADER_BYTES ? n : COG_FRAME_HEADER_BYTES;
+    return (to == NULL || send_part(wire->socket, to->bytes, to->n, true)) &&
+           send_part(wire->socket, bytes, head, n > head) &&
+           send_chunks(wire->socket, bytes + head, n - head);
+}
+
+cog_status cog_zmq_send_badly(cog_zmq_wire *wire, const cog_zmq_id *to,
+                              const cog_frame_header *header, const void *payload,
+                              cog_damage damage) {
+    uint8_t *bytes;
+    size_t n;
+    COG_TRY(cog_frame_spoil(header, wire->key, payload, damage, &bytes, &n));
+    const bool sent = send_bytes(wire, to, bytes, n) || zmq_errno() == EHOSTUNREACH;
+    free(bytes);
+    return sent ? COG_OK : fail("a frame could not be sent");
 }
 
 /* --- in -------------------------------------------------------------------------------------- */

@@ -49,6 +49,11 @@ cog_status cog_zmq_connect(cog_zmq_wire *wire, const char *address);
 cog_status cog_zmq_send(cog_zmq_wire *wire, const cog_zmq_id *to, const cog_frame_header *header,
                         const void *payload, bool *reached);
 
+/* The same, damaged on purpose. */
+cog_status cog_zmq_send_badly(cog_zmq_wire *wire, const cog_zmq_id *to,
+                              const cog_frame_header *header, const void *payload,
+                              cog_damage damage);
+
 /* What is known of a message besides its frame. */
 typedef struct cog_zmq_about {
     int fd;        /* descriptor of its connection; -1 when it has ended since */

@@ -145,6 +145,18 @@ static cog_status send(cog_transport *transport, int from, int to, const cog_fra
     return cog_zmq_send(&w->wire, NULL, &numbered, payload, &unused);
 }
 
+static cog_status send_badly(cog_transport *transport, int from, int to,
+                             const cog_frame_header *header, const void *payload, cog_damage damage,
+                             bool again) {
+    worker *w = transport->state;
+    cog_frame_header numbered = *header;
+    COG_TRY(cog_transport_check(transport, from, to, header, payload));
+    COG_CHECK(w->running, COG_ERR_TRANSPORT, "the transport 'zmq' is not running");
+    if (!again) w->n_sent++;
+    numbered.accepted = w->n_sent;
+    return cog_zmq_send_badly(&w->wire, NULL, &numbered, payload, damage);
+}
+
 static cog_status handle(cog_transport *transport, const cog_parcel *parcel) {
     worker *w = transport->state;
     w->mark = cog_clock_seconds();
@@ -274,6 +286,7 @@ const cog_transport_ops cog_zmq_worker = {
     .stop = stop,
     .serve = serve,
     .send = send,
+    .send_badly = send_badly,
     .receive = receive,
     .elapse = elapse,
     .now = now,

@@ -39,14 +39,20 @@ typedef struct cog_engine_config {
     /* A loss of your own instead of `model`, NULL without; its n_blocks is that of the code's plan
      * (cog_code_plan). Borrowed: it must outlive the engine. */
     const cog_model *custom_model;
-    const char *device;       /* default "cpu" */
-    const char *transport;    /* default "sim" */
-    const char *code;         /* default "lwpd:weight=2,wait=6" */
-    const char *channel;      /* default "topk:ratio=0.001,values=bf16,feedback=1"; of messages to
-                                 the server: an all-reduce has none */
-    const char *downlink;     /* default "delta"; or "fp32", "bf16" */
-    const char *optimizer;    /* default "sgd:rate=0.5" */
-    const char *stragglers;   /* default "none" */
+    const char *device;     /* default "cpu" */
+    const char *transport;  /* default "sim" */
+    const char *code;       /* default "lwpd:weight=2,wait=6" */
+    const char *channel;    /* default "topk:ratio=0.001,values=bf16,feedback=1"; of messages to
+                               the server: an all-reduce has none */
+    const char *downlink;   /* default "delta"; or "fp32", "bf16" */
+    const char *optimizer;  /* default "sgd:rate=0.5" */
+    const char *stragglers; /* default "none" */
+    /* Faults to inject, default "none"; NULL is that too: workers that are killed, stopped or
+     * slowed down, frames dropped, duplicated, reordered, damaged, "kill:worker=3,round=20", joined
+     * by
+     * '+'. README has the list. A kill at the server, or of a worker that is a process, is the end
+     * of this process. */
+    const char *faults;
     int32_t n_workers;        /* default 8 */
     int64_t batch;            /* rows drawn from each shard in a round, default 64; 0: all */
     int64_t staleness;        /* messages older than this many rounds are dropped; default 64 */
@@ -138,7 +144,7 @@ cog_status cog_engine_run(cog_engine *engine, int64_t n_rounds, cog_report_fn on
 cog_status cog_engine_save(cog_engine *engine, const char *path);
 
 /* Go on from a checkpoint, in an engine that has not run yet. The configuration is that of the run
- * that was saved; transport, device, stragglers, staleness, report_every, timeout and
+ * that was saved; transport, device, stragglers, faults, staleness, report_every, timeout and
  * max_amplification may differ. After a failure the engine can only be destroyed.
  * ERR_IO         it cannot be read
  * ERR_FORMAT     it is no checkpoint, of another version or damaged
