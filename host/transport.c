@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "check.h"
 #include "registry.h"
@@ -12,10 +13,22 @@ static cog_status open_and_finish(cog_transport *transport, cog_spec *spec) {
     return cog_spec_finish(spec);
 }
 
+/* Those that are not in every build are worth more than a list of those that are. */
+static cog_status check_built_in(const char *name) {
+#ifndef COG_WITH_NCCL
+    COG_CHECK(strcmp(name, "nccl") != 0, COG_ERR_UNSUPPORTED,
+              "this cograd was built without the transport 'nccl': it needs CUDA and NCCL, which "
+              "'./run toolkit' fetches, and the build preset 'cuda'");
+#endif
+    (void)name;
+    return COG_OK;
+}
+
 cog_status cog_transport_create(const char *text, int n_workers, cog_transport **out) {
     cog_spec spec;
     const cog_transport_ops *ops;
     COG_TRY(cog_spec_parse(text, &spec));
+    COG_TRY(check_built_in(spec.name));
     COG_TRY(cog_find_transport(spec.name, &ops));
     COG_CHECK(n_workers >= 1, COG_ERR_ARGUMENT, "a transport needs at least 1 worker, not %d",
               n_workers);

@@ -128,6 +128,7 @@ struct cog_transport {
     int self;            /* the rank this process plays; -1: all of them. Set by open */
     bool is_virtual;     /* time passes only where receive says so. Set by open */
     bool awaits_joiners; /* a round that lacks lost workers waits for new ones. Set by open */
+    bool gpu_a_rank;     /* rank r has GPU r: that of its device cuda, unless told. Set by open */
     size_t max_payload;  /* no frame is larger */
     cog_handle_fn handle;
     void **worker; /* [n_workers] first argument of handle; worker i has rank i + 1. In a worker's

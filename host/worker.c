@@ -112,9 +112,23 @@ static double flops_of_round(const cog_worker *w) {
     return flops;
 }
 
+/* "cuda" is the worker's own GPU where every rank has one, unless an ordinal names another. */
+static cog_status open_device(cog_worker *w) {
+    const char *spec = w->job->device;
+    char own[COG_SPEC_MAX_TEXT];
+    const size_t name = strcspn(spec, ":");
+    if (w->job->transport->gpu_a_rank && name == strlen("cuda") &&
+        strncmp(spec, "cuda", name) == 0 && strstr(spec, "ordinal=") == NULL) {
+        snprintf(own, sizeof(own), "%s%cordinal=%d", spec, spec[name] == ':' ? ',' : ':',
+                 w->index + 1);
+        spec = own;
+    }
+    return cog_device_open(spec, &w->device);
+}
+
 static cog_status open_all(cog_worker *w) {
     const cog_model *model = w->job->model;
-    COG_TRY(cog_device_open(w->job->device, &w->device));
+    COG_TRY(open_device(w));
     COG_TRY(open_rows(w));
     COG_TRY(open_channels(w));
     COG_TRY(open_replica(w));

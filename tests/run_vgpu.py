@@ -41,7 +41,7 @@ def run(build_dir, machine, order, ctest):
         print("skipped: no virtual CUDA machine was built")
         return 77
     env = {**os.environ, "PTXRUN_ASYNC": order, "PTXRUN_STRICT": "1", "PTXRUN_GRACE": "1",
-           "PTXRUN_SCHED": SCHEDULE[order], "COG_REQUIRE_GPU": "1",
+           "PTXRUN_SCHED": SCHEDULE[order], "COG_REQUIRE_GPU": "9",
            "COG_TEST_SHARE": "1" if order == "sync" else "4"}
     if "COG_GEMM:STRING=loops" in (pathlib.Path(build_dir) / "CMakeCache.txt").read_text():
         env["COG_SAME_BITS"] = "1"

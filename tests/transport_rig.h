@@ -42,7 +42,12 @@ typedef struct rig {
     atomic_int n_handling;
 } rig;
 
+#ifdef RIG_TRANSPORT /* one that needs more than this process */
+#include "need_gpu.h"
+static const char *const both[] = {RIG_TRANSPORT};
+#else
 static const char *const both[] = {"sim", "sim:threads=1", "sim:threads=3", "threads"};
+#endif
 enum { N_BOTH = sizeof(both) / sizeof(both[0]) };
 
 static inline double rig_clock(void) {

@@ -159,6 +159,11 @@ static void print_build(void) {
 #else
     printf("  %-12s not built in\n", "MPI");
 #endif
+#ifdef COG_WITH_NCCL
+    printf("  %-12s built in\n", "NCCL");
+#else
+    printf("  %-12s not built in\n", "NCCL");
+#endif
 #ifdef COG_WITH_CUDA
     printf("  %-12s built in\n", "CUDA");
 #else

@@ -53,6 +53,11 @@ class Arguments(Refusals):
                 ("'fly'", "help", "fly")):
             self.refuse(USAGE, words, *arguments)
 
+    def test_nccl_says_what_it_lacks(self):
+        built_in = "NCCL         built in" in self.run_cograd("info").stdout
+        words = "'nccl' GPU server each worker" if built_in else "built without 'nccl' './run toolkit' 'cuda'"
+        self.refuse(FAILED, words, "train", "--transport", "nccl", "--workers", "1000", "--code", "ignore")
+
     def test_values_out_of_range(self):
         for words, *arguments in (
                 ("workers '0'", "--workers", "0"),

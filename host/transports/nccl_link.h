@@ -1,0 +1,97 @@
+/* nccl_link.h - what the files of the transport 'nccl' share: a link to each worker.
+ *
+ * A link is two ends, and a turn. It is the server's until it sends a frame, then the worker's
+ * until the last of its answers, which says so: then both ends know who sends next, and what waits
+ * on a stream is never in the way of what would end the wait.
+ *
+ *     server's end: the server's thread, until it calls the link LOST
+ *     worker's end, and its ring: the worker's thread
+ *     both ends of a LOST link: the worker's thread, which has them aborted
+ *     everything, when the workers' threads have ended: stop
+ */
+#ifndef COG_HOST_TRANSPORTS_NCCL_LINK_H
+#define COG_HOST_TRANSPORTS_NCCL_LINK_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "../parcel.h"
+#include "../ring.h"
+#include "nccl_end.h"
+
+/* Frames between the transport's own ends. */
+enum {
+    COG_NCCL_TURN = COG_FRAME_PRIVATE, /* worker to server: no answer; it is your turn */
+    COG_NCCL_READY,                    /* it would sum `round` floats, in bf16 if `mode` is not 0 */
+    COG_NCCL_GO,                       /* its `message` a status; if not COG_OK, then a sentence */
+};
+
+/* In the field `checksum`, which links that check their bytes have no other use for. */
+enum { COG_NCCL_MORE, COG_NCCL_LAST };
+
+typedef enum cog_nccl_fate {
+    COG_NCCL_ALIVE,
+    COG_NCCL_BROKEN, /* says the worker's end, and `why` */
+    COG_NCCL_LOST,   /* says the server */
+} cog_nccl_fate;
+
+typedef enum cog_nccl_turn {
+    COG_NCCL_SERVER, /* nothing is under way */
+    COG_NCCL_HEAD,   /* the server waits for the first part of a frame */
+    COG_NCCL_REST,   /* for the rest of it */
+} cog_nccl_turn;
+
+typedef struct cog_nccl_link {
+    cog_transport *transport;
+    int rank;
+    atomic_int fate;  /* cog_nccl_fate */
+    char broken[200]; /* written before BROKEN is: why, as an end of a sentence */
+    /* the server's */
+    char why[200]; /* it is LOST */
+    cog_nccl_end server;
+    cog_nccl_turn turn;
+    double deadline;         /* of what is waited for */
+    cog_frame_header header; /* of the frame that comes */
+    bool told;               /* that the worker is gone, or has failed */
+    bool summing;            /* READY: the next frame is GO */
+    cog_parcel_list queue;   /* frames for its next turns */
+    /* the worker's */
+    cog_nccl_end worker, ring; /* ring: of all workers, with the memory of the other */
+    pthread_t thread;
+    bool running;
+    bool holding;         /* an answer is in `out`: the last one, or not */
+    bool is_cut;          /* the link failed, and not the worker */
+    atomic_bool handling; /* inside handle; a caller on a wrong thread may look */
+    bool reducing;        /* asked for an all-reduce */
+    cog_ring_part part;   /* what it would sum */
+    double mark;          /* seconds when the handler, or the last elapse in it, began or ended */
+} cog_nccl_link;
+
+typedef struct cog_nccl {
+    double timeout;
+    cog_parcel_pool pool;
+    cog_nccl_link *links; /* [n_workers] */
+    cog_nccl_end **ends;  /* [n_ends] of all links, server's, worker's and ring */
+    int n_workers, n_ends;
+    cog_ring_part *parts; /* [n_workers] what those who are ready would sum */
+    int n_ready;
+    cog_nccl_link *lender; /* of the frame in the hands of the server's caller; or NULL */
+    int next;              /* where receive looks first */
+    double started;
+    bool running;
+    atomic_bool stopping;
+} cog_nccl;
+
+/* Work of a worker's thread: nccl_worker.c. `live` is its main function. */
+void *cog_nccl_live(void *link);
+cog_status cog_nccl_answer(cog_nccl_link *link, const cog_frame_header *header,
+                           const void *payload);
+cog_status cog_nccl_elapse(cog_transport *transport, int rank, double flops, double factor,
+                           double delay);
+cog_status cog_nccl_allreduce(cog_transport *transport, int rank, float *x, int64_t n, bool bf16);
+
+/* Communicators for all links of this process, each used once: nccl_open.c. */
+cog_status cog_nccl_connect(cog_nccl *state, size_t max_payload);
+void cog_nccl_disconnect(cog_nccl *state);
+
+#endif
