@@ -39,7 +39,8 @@ enum { MOST_ARGUMENTS = 256, TOKEN_BYTES = 16 };
 typedef struct launch {
     int n_workers;
     bool restart;
-    int first; /* of the subcommand in argv */
+    int first;  /* of the subcommand in argv */
+    int absent; /* descriptor: see crew.h */
     char address[64], token[32], transport[256];
     const char *server[MOST_ARGUMENTS];
     int n_arguments; /* of them */
@@ -93,8 +94,11 @@ static int make_meeting_place(launch *l) {
     if (write(fd, text + 2 * TOKEN_BYTES, 2 * TOKEN_BYTES) != 2 * TOKEN_BYTES)
         return cog_complain(COG_EXIT_FAILED, "no token: %s", strerror(errno));
     snprintf(l->token, sizeof(l->token), "/proc/self/fd/%d", fd);
-    snprintf(l->transport, sizeof(l->transport), "zmq:bind=%s,token=%s,silence=5,rejoin=%d",
-             l->address, l->token, l->restart);
+    l->absent = memfd_create("absent", 0);
+    if (l->absent < 0) return cog_complain(COG_EXIT_FAILED, "no memory: %s", strerror(errno));
+    snprintf(l->transport, sizeof(l->transport),
+             "zmq:bind=%s,token=%s,absent=/proc/self/fd/%d,silence=5,rejoin=%d", l->address,
+             l->token, l->absent, l->restart);
     return 0;
 }
 
@@ -164,7 +168,8 @@ int cog_cmd_launch(int argc, char **argv) {
                       .user = &l,
                       .worker_argv = worker,
                       .n_workers = l.n_workers,
-                      .restart = l.restart};
+                      .restart = l.restart,
+                      .absent = l.absent};
     status = cog_crew_run(&crew);
     free(l.checkpoint);
     return status;

@@ -96,7 +96,10 @@ static int after_worker(cog_crew *crew, int i, int status, const sigset_t *mask)
     note_end(hand);
     const bool again = crew->restart && hand->quick_ends < MAX_QUICK_ENDS;
     cog_complain(0, "worker %d %s%s", i, how, again ? "; it is started anew" : "");
-    return again ? begin_worker(crew, i, mask) : 0;
+    if (again) return begin_worker(crew, i, mask);
+    return pwrite(crew->absent, "\1", 1, i) == 1
+               ? 0
+               : cog_complain(COG_EXIT_FAILED, "%s", strerror(errno));
 }
 
 static bool any_worker(const cog_crew *crew) {

@@ -22,6 +22,7 @@ typedef struct cog_crew {
     const char *const *worker_argv; /* with "" where the rank goes */
     int n_workers;
     bool restart; /* workers that die */
+    int absent;   /* descriptor: byte i becomes 1 when worker i will not be started again */
     cog_hand server;
     cog_hand worker[COG_CREW_MAX_WORKERS];
     pid_t group;   /* of all of them */

@@ -8,6 +8,8 @@
  *   silence=1          seconds without a sign of life after which a peer is gone
  *   patience=60        seconds the server waits for its workers at the start, and a worker for its
  *                      server
+ *   absent=FILE        who starts the workers writes there who will not come: byte i is not 0 for
+ *                      worker i. The server does not wait for those at the start
  *   rejoin=0           1: a round that lacks workers who are gone waits for new ones
  *   rank=0             of a worker: the rank it would like; 0: any
  *
@@ -23,8 +25,10 @@
  * had sent. It may come back as a new one. Frames of unknown connections, damaged ones and second
  * copies are dropped and counted. Each end has a file: zmq_server.c, zmq_worker.c. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "../check.h"
 #include "../frame.h"
@@ -54,7 +58,18 @@ static bool stays_here(const char *address) {
     return false;
 }
 
-static cog_status read_keys(cog_spec *spec, cog_zmq_keys *keys, bool *is_worker) {
+bool cog_zmq_is_absent(const cog_zmq_keys *keys, int worker) {
+    char mark = 0;
+    return keys->absent >= 0 && pread(keys->absent, &mark, 1, worker) == 1 && mark != 0;
+}
+
+void cog_zmq_keys_close(cog_zmq_keys *keys) {
+    if (keys->absent >= 0) close(keys->absent);
+    keys->absent = -1;
+}
+
+static cog_status read_keys(cog_spec *spec, cog_zmq_keys *keys, const char **absent,
+                            bool *is_worker) {
     const char *bind, *connect, *token;
     int64_t rank;
     COG_TRY(cog_spec_text(spec, "bind", DEFAULT_ADDRESS, &bind));
@@ -62,6 +77,7 @@ static cog_status read_keys(cog_spec *spec, cog_zmq_keys *keys, bool *is_worker)
     COG_TRY(cog_spec_text(spec, "token", "none", &token));
     COG_TRY(cog_spec_real(spec, "silence", 1, 0.05, 3600, &keys->silence));
     COG_TRY(cog_spec_real(spec, "patience", 60, 0, 1e6, &keys->patience));
+    COG_TRY(cog_spec_text(spec, "absent", "none", absent));
     COG_TRY(cog_spec_flag(spec, "rejoin", false, &keys->rejoin));
     COG_TRY(cog_spec_int(spec, "rank", 0, 0, 1000000, &rank));
     keys->rank = (int)rank;
@@ -74,10 +90,15 @@ static cog_status read_keys(cog_spec *spec, cog_zmq_keys *keys, bool *is_worker)
 }
 
 static cog_status open_zmq(cog_transport *transport, cog_spec *spec) {
-    cog_zmq_keys keys = {.key = 0};
+    cog_zmq_keys keys = {.absent = -1};
+    const char *absent;
     bool is_worker;
-    COG_TRY(read_keys(spec, &keys, &is_worker));
+    COG_TRY(read_keys(spec, &keys, &absent, &is_worker));
     COG_TRY(cog_spec_finish(spec)); /* before anybody is called: a typo is found here */
+    if (!is_worker && strcmp(absent, "none") != 0) {
+        keys.absent = open(absent, O_RDONLY | O_CLOEXEC);
+        COG_CHECK(keys.absent >= 0, COG_ERR_IO, "cannot read '%s': %s", absent, strerror(errno));
+    }
     transport->ops = is_worker ? &cog_zmq_worker : &cog_zmq_server;
     return (is_worker ? cog_zmq_worker_open : cog_zmq_server_open)(transport, &keys);
 }

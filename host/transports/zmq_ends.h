@@ -7,12 +7,17 @@
 /* What the spec says. */
 typedef struct cog_zmq_keys {
     char address[256];
+    int absent;      /* descriptor of a file, or -1 */
     uint64_t key;    /* of the job: that of its token */
     double silence;  /* seconds */
     double patience; /* seconds */
     bool rejoin;
     int rank; /* wanted; 0: any */
 } cog_zmq_keys;
+
+/* Is it known that this worker will not come? */
+bool cog_zmq_is_absent(const cog_zmq_keys *keys, int worker);
+void cog_zmq_keys_close(cog_zmq_keys *keys); /* a server's */
 
 extern const cog_transport_ops cog_zmq_server, cog_zmq_worker;
 

@@ -265,12 +265,20 @@ static cog_status send_badly(cog_transport *transport, int from, int to,
 
 /* --- start and stop -------------------------------------------------------------------------- */
 
-/* Until all are there, or patience ends, or a signal comes. */
+/* Who is not there, and may come. */
+static int n_awaited(const server *s) {
+    int n = 0;
+    for (int i = 0; i < s->n_workers; i++)
+        n += s->peers[i].presence != PRESENT && !cog_zmq_is_absent(&s->keys, i);
+    return n;
+}
+
+/* Until all are there who may come, or patience ends, or a signal comes. */
 static cog_status gather(cog_transport *transport) {
     server *s = transport->state;
     const double deadline = cog_clock_seconds() + s->keys.patience;
     bool undisturbed = true;
-    while (undisturbed && count(s, PRESENT) < s->n_workers && cog_clock_seconds() < deadline) {
+    while (undisturbed && n_awaited(s) > 0 && cog_clock_seconds() < deadline) {
         cog_parcel *news = NULL;
         bool any;
         note_ended(s);
@@ -278,7 +286,8 @@ static cog_status gather(cog_transport *transport) {
         cog_parcel_give(&s->pool, news);
         if (any) continue;
         COG_TRY(take_loss(s, &news));
-        undisturbed = cog_zmq_wait(&s->wire, deadline - cog_clock_seconds());
+        /* in short naps: who will not come makes no noise */
+        undisturbed = cog_zmq_wait(&s->wire, fmin(0.05, deadline - cog_clock_seconds()));
     }
     COG_CHECK(undisturbed, COG_ERR_TRANSPORT, "interrupted with %d of %d workers there",
               count(s, PRESENT), s->n_workers);
@@ -350,6 +359,7 @@ static void close_server(cog_transport *transport) {
     if (s == NULL) return;
     stop(transport);
     cog_parcel_pool_close(&s->pool);
+    cog_zmq_keys_close(&s->keys);
     free(s);
     transport->state = NULL;
 }

@@ -89,6 +89,17 @@ class Launch(cli.Case):
         self.assertEqual(self.record()["rounds"], 60)
         self.assert_nobody_left()
 
+    def test_one_that_dies_before_it_comes_is_not_waited_for(self):
+        process = self.launch("train", *PROBLEM, "--code", "ignore:wait=3", "--rounds", "20")
+        while not self.family("3"):  # its rank
+            time.sleep(0.001)
+        os.kill(self.family("3")[0], signal.SIGKILL)
+        begin = time.monotonic()
+        self.assert_one_sentence(self.finish(process, 0), "worker 2", "signal 9")
+        self.assertLess(time.monotonic() - begin, 30)
+        self.assertEqual(self.record()["rounds"], 20)
+        self.assert_nobody_left()
+
     def test_dead_workers_are_replaced(self):
         process = self.launch("--restart", "train", *PROBLEM, *SLOW, "--code", "crc:stragglers=0",
                               "--channel", "identity", "--rounds", "60")
