@@ -196,13 +196,16 @@ static bool play(const char *fault) {
 static const struct {
     const char *fault, *words;
 } faults[] = {
-    {"silent,rank=1,comm=3,after=4", "gave no answer for 0.4 s"},
-    {"silent,rank=0,comm=3,after=4", "gave no answer for 0.4 s"},
+    {"silent,rank=1,comm=3,after=4", "gave no answer for 1 s"},
+    {"silent,rank=0,comm=3,after=4", "gave no answer for 1 s"},
     {"error,rank=1,comm=3,after=4", "lost its link: NCCL on GPU 3"},
     {"error,rank=0,comm=3,after=4", "is gone: "},
     {"die,rank=1,comm=3,after=4", "remote process exited"},
 };
-static const char *const hasty = "nccl:timeout=0.4";
+/* What hangs is noticed by the clock, what fails before. */
+static const char *spec_for(const char *fault) {
+    return strstr(fault, "silent") != NULL ? "nccl:timeout=1" : "nccl:timeout=20";
+}
 
 static bool all_answered(const int *answers) {
     for (int w = 0; w < N_WORKERS; w++)
@@ -221,7 +224,7 @@ static void check_lost(size_t which) {
     rig r;
     int answers[N_WORKERS] = {0}, n_lost = 0;
     if (!play(faults[which].fault)) return;
-    rig_open(&r, hasty, N_WORKERS, 100);
+    rig_open(&r, spec_for(faults[which].fault), N_WORKERS, 100);
     const double begin = rig_clock();
     for (int round = 0; round < 3; round++)
         for (int w = 0; w < N_WORKERS; w++) rig_order(&r, w, ECHO, 1, round, NULL, 0);
@@ -234,7 +237,7 @@ static void check_lost(size_t which) {
             answers[frame.header.source - 1]++;
         }
     }
-    cr_assert(rig_clock() - begin < 2, "%g s", rig_clock() - begin);
+    cr_assert(rig_clock() - begin < 5, "%g s", rig_clock() - begin);
     cr_assert(answers[2] <= 1, "%d answers", answers[2]);
     rig_order(&r, 2, ECHO, 1, 9, NULL, 0); /* to nobody */
     rig_order(&r, 5, ECHO, 1, 9, NULL, 0);
@@ -252,7 +255,7 @@ Test(nccl_faults, a_dead_worker_is_lost) { check_lost(4); }
 Test(nccl_faults, a_slow_connection_comes_last_and_is_not_lost) {
     rig r;
     if (!play("slow,rank=1,comm=1,after=2,ms=30")) return;
-    rig_open(&r, hasty, 3, 100);
+    rig_open(&r, "nccl:timeout=20", 3, 100);
     for (int w = 0; w < 3; w++) rig_order(&r, w, ECHO, 1, 0, NULL, 0);
     cr_assert_neq(rig_receive(&r).header.source, 1);
     cr_assert_neq(rig_receive(&r).header.source, 1);
@@ -266,11 +269,11 @@ static void check_run(const char *fault, const char *code, const char *words) {
     cog_engine_config c = over_nccl();
     if (!play(fault)) return;
     c.code = code;
-    c.transport = hasty;
+    c.transport = spec_for(fault);
     cog_engine *e = open_engine(&c);
     const double begin = rig_clock();
     const cog_status status = cog_engine_run(e, 30, NULL, NULL);
-    cr_assert(rig_clock() - begin < 5, "%s: %g s", code, rig_clock() - begin);
+    cr_assert(rig_clock() - begin < 10, "%s: %g s", code, rig_clock() - begin);
     cr_assert_eq(status, words == NULL ? COG_OK : COG_ERR_TRANSPORT, "%s: %s", code,
                  cog_last_error());
     if (words != NULL)
@@ -291,14 +294,13 @@ Test(nccl_faults, lwpd_goes_on_without_a_dead_worker) {
     check_run(dead, "lwpd:weight=2,wait=6", NULL);
 }
 Test(nccl_faults, a_code_without_redundancy_says_who_is_gone) {
-    check_run(hung, "frc:stragglers=0",
-              "worker 2 gave no answer for 0.4 s, and without the 1 of 8");
+    check_run(hung, "frc:stragglers=0", "worker 2 gave no answer for 1 s, and without the 1 of 8");
 }
 Test(nccl_faults, an_all_reduce_says_who_is_gone) {
     check_run(dead, "uncoded", "an all-reduce needs the workers it began with: worker 2 is gone");
 }
 Test(nccl_faults, an_all_reduce_that_hangs_is_given_up) {
-    check_run("silent,rank=2,comm=0,after=5", "uncoded", "did not end within 0.4 s");
+    check_run("silent,rank=2,comm=0,after=5", "uncoded", "did not end within 1 s");
 }
 Test(nccl_faults, an_all_reduce_that_fails_says_so) {
     check_run("die,rank=2,comm=0,after=5", "uncoded", "remote process exited");
@@ -310,15 +312,15 @@ Test(nccl, rounds_make_nothing_and_a_stop_leaves_nothing) {
     rig r;
     unsigned char payload[3 * 16384] = {7};
     rig_open(&r, "nccl", 3, sizeof(payload));
-    const int made = n_made;
-    cr_assert(made >= 3 * (3 + 4 + 4));
+    const int made = n_made, gone = n_gone;
+    cr_assert(made - gone >= 3 * (3 * 3 + 2 * 4)); /* ends, and memory of those with frames */
     for (int round = 0; round < 20; round++)
         for (int w = 0; w < 3; w++) {
             rig_order(&r, w, ECHO, 2, round, payload, sizeof(payload));
             rig_receive(&r);
         }
     cr_assert_eq(n_made, made, "rounds made something");
-    cr_assert_eq(n_gone, 0, "rounds gave something up");
+    cr_assert_eq(n_gone, gone, "rounds gave something up");
     for (int w = 0; w < 3; w++) rig_order(&r, w, SLEEP, 5000, 0, NULL, 0);
     r.transport->ops->stop(r.transport); /* in the middle of it */
     cr_assert_eq(n_made, n_gone, "%d made, %d gone", (int)n_made, (int)n_gone);
