@@ -19,12 +19,13 @@ static int make_spec(session *s) {
     if (o->connect == NULL)
         return cog_complain(COG_EXIT_USAGE,
                             "--connect ADDRESS says where the server is; see --help");
-    const int length =
-        snprintf(s->spec, sizeof(s->spec), "zmq:connect=%s,rank=%lld,patience=%g,silence=%g%s%s",
-                 o->connect, (long long)o->rank, o->patience, o->silence,
-                 o->token != NULL ? ",token=" : "", o->token != NULL ? o->token : "");
+    const int length = snprintf(
+        s->spec, sizeof(s->spec), "zmq:connect=%s,rank=%lld,patience=%g,silence=%g%s%s%s%s",
+        o->connect, (long long)o->rank, o->patience, o->silence, o->token != NULL ? ",token=" : "",
+        o->token != NULL ? o->token : "", o->curve_key != NULL ? ",curve=" : "",
+        o->curve_key != NULL ? o->curve_key : "");
     if (length < (int)sizeof(s->spec)) return 0;
-    return cog_complain(COG_EXIT_USAGE, "the address and the token's path are too long");
+    return cog_complain(COG_EXIT_USAGE, "the address and the paths of token and key are too long");
 }
 
 static int open_data(session *s, const cog_options *options) {

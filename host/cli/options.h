@@ -71,6 +71,8 @@ typedef enum cog_option_group {
          "where the server listens, such as tcp://host:5600 or ipc:///tmp/job")                    \
     TEXT(token, "token", "FILE", COG_GROUP_CLUSTER, COG_FOR_WORKER,                                \
          "the secret that the server holds too")                                                   \
+    TEXT(curve_key, "curve-key", "FILE", COG_GROUP_CLUSTER, COG_FOR_WORKER,                        \
+         "the public key of a server with curve=: what travels is encrypted")                      \
     INT(rank, "rank", "N", COG_GROUP_CLUSTER, COG_FOR_WORKER, 0, 65536,                            \
         "the rank to ask for, from 1; 0 is any that is free")                                      \
     INT(jobs, "jobs", "N", COG_GROUP_CLUSTER, COG_FOR_WORKER, 0, INT64_MAX,                        \

@@ -2,9 +2,11 @@
  *
  *   bind=ADDRESS       this process is the server, and listens there
  *   connect=ADDRESS    this process is a worker of the server there
- *   token=FILE         both ends hold the same secret; needed to listen beyond this machine. It
- *                      keeps other jobs and strays out; it is no encryption, and no defence against
- *                      somebody who reads the wire
+ *   token=FILE         both ends hold the same secret. It keeps other jobs and strays out; it is
+ *                      no encryption, and no defence against somebody who reads the wire
+ *   curve=FILE         all that travels is encrypted (zmq_curve.h). The server's FILE is its secret
+ *                      key, made together with FILE.pub when there is none; a worker's is FILE.pub.
+ *                      To listen beyond this machine needs a token or this
  *   silence=1          seconds without a sign of life after which a peer is gone
  *   patience=60        seconds the server waits for its workers at the start, and a worker for its
  *                      server
@@ -70,11 +72,12 @@ void cog_zmq_keys_close(cog_zmq_keys *keys) {
 
 static cog_status read_keys(cog_spec *spec, cog_zmq_keys *keys, const char **absent,
                             bool *is_worker) {
-    const char *bind, *connect, *token;
+    const char *bind, *connect, *token, *curve;
     int64_t rank;
     COG_TRY(cog_spec_text(spec, "bind", DEFAULT_ADDRESS, &bind));
     COG_TRY(cog_spec_text(spec, "connect", "none", &connect));
     COG_TRY(cog_spec_text(spec, "token", "none", &token));
+    COG_TRY(cog_spec_text(spec, "curve", "none", &curve));
     COG_TRY(cog_spec_real(spec, "silence", 1, 0.05, 3600, &keys->silence));
     COG_TRY(cog_spec_real(spec, "patience", 60, 0, 1e6, &keys->patience));
     COG_TRY(cog_spec_text(spec, "absent", "none", absent));
@@ -83,10 +86,14 @@ static cog_status read_keys(cog_spec *spec, cog_zmq_keys *keys, const char **abs
     keys->rank = (int)rank;
     *is_worker = strcmp(connect, "none") != 0;
     snprintf(keys->address, sizeof(keys->address), "%s", *is_worker ? connect : bind);
-    if (strcmp(token, "none") != 0) return read_token(token, &keys->key);
-    COG_CHECK(*is_worker || stays_here(bind), COG_ERR_ARGUMENT,
-              "to listen at '%s', beyond this machine, needs a token: token=FILE", bind);
-    return COG_OK;
+    COG_TRY(cog_spec_finish(spec)); /* before a key is made or anybody is called: typos end here */
+    const bool has_token = strcmp(token, "none") != 0, has_curve = strcmp(curve, "none") != 0;
+    COG_CHECK(*is_worker || has_token || has_curve || stays_here(bind), COG_ERR_ARGUMENT,
+              "to listen at '%s', beyond this machine, needs a token, token=FILE, or encryption, "
+              "curve=FILE",
+              bind);
+    if (has_token) COG_TRY(read_token(token, &keys->key));
+    return has_curve ? cog_zmq_curve_read(curve, !*is_worker, &keys->curve) : COG_OK;
 }
 
 static cog_status open_zmq(cog_transport *transport, cog_spec *spec) {
@@ -94,7 +101,6 @@ static cog_status open_zmq(cog_transport *transport, cog_spec *spec) {
     const char *absent;
     bool is_worker;
     COG_TRY(read_keys(spec, &keys, &absent, &is_worker));
-    COG_TRY(cog_spec_finish(spec)); /* before anybody is called: a typo is found here */
     if (!is_worker && strcmp(absent, "none") != 0) {
         keys.absent = open(absent, O_RDONLY | O_CLOEXEC);
         COG_CHECK(keys.absent >= 0, COG_ERR_IO, "cannot read '%s': %s", absent, strerror(errno));

@@ -7,8 +7,9 @@
 /* What the spec says. */
 typedef struct cog_zmq_keys {
     char address[256];
-    int absent;      /* descriptor of a file, or -1 */
-    uint64_t key;    /* of the job: that of its token */
+    int absent;   /* descriptor of a file, or -1 */
+    uint64_t key; /* of the job: that of its token */
+    cog_zmq_curve curve;
     double silence;  /* seconds */
     double patience; /* seconds */
     bool rejoin;

@@ -383,6 +383,7 @@ cog_status cog_zmq_server_open(cog_transport *transport, const cog_zmq_keys *key
     transport->awaits_joiners = keys->rejoin;
     s->keys = *keys;
     s->wire.key = keys->key;
+    s->wire.curve = keys->curve;
     s->wire.pool = &s->pool;
     return cog_parcel_pool_open(&s->pool);
 }

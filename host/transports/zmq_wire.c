@@ -11,8 +11,10 @@
 #include "../frame.h"
 
 enum {
-    CHUNK = 262144,       /* passes a link of 256 KB/s within a second of silence */
-    MAX_RETRANSMIT = 3000 /* ms that TCP tries to reach a peer to which something is under way */
+    CHUNK = 262144,        /* passes a link of 256 KB/s within a second of silence */
+    MAX_RETRANSMIT = 3000, /* ms that TCP tries to reach a peer to which something is under way */
+    /* Not those without a detail: there the peer just went, as one does that is killed. */
+    FAILED_HANDSHAKES = ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH
 };
 
 static cog_status fail(const char *what) {
@@ -28,7 +30,7 @@ static bool set(void *socket, int option, int value) {
 /* Queues are as long as they must be: the server asks no worker twice, so they stay short. */
 static bool set_options(void *socket, int type, double silence) {
     const int ms = (int)fmax(10, 1000 * silence);
-    const int64_t most = CHUNK;
+    const int64_t most = CHUNK + COG_ZMQ_CURVE_BYTES; /* of a part, as it travels */
     const bool router = type != ZMQ_ROUTER || set(socket, ZMQ_ROUTER_MANDATORY, 1);
     return router && set(socket, ZMQ_LINGER, 0) && set(socket, ZMQ_SNDHWM, 0) &&
            set(socket, ZMQ_RCVHWM, 0) && set(socket, ZMQ_HEARTBEAT_IVL, ms / 5) &&
@@ -39,7 +41,7 @@ static bool set_options(void *socket, int type, double silence) {
 
 static cog_status open_monitor(cog_zmq_wire *wire) {
     static const char endpoint[] = "inproc://monitor"; /* names are the context's own */
-    if (zmq_socket_monitor(wire->socket, endpoint, ZMQ_EVENT_DISCONNECTED) != 0)
+    if (zmq_socket_monitor(wire->socket, endpoint, ZMQ_EVENT_DISCONNECTED | FAILED_HANDSHAKES) != 0)
         return fail("no monitor of connections");
     wire->monitor = zmq_socket(wire->context, ZMQ_PAIR);
     if (wire->monitor == NULL || !set(wire->monitor, ZMQ_LINGER, 0) ||
@@ -49,10 +51,12 @@ static cog_status open_monitor(cog_zmq_wire *wire) {
 }
 
 cog_status cog_zmq_open(cog_zmq_wire *wire, int type, double silence) {
+    wire->unshaken = false;
     wire->context = zmq_ctx_new();
     if (wire->context == NULL) return fail("no ZeroMQ");
     wire->socket = zmq_socket(wire->context, type);
-    if (wire->socket == NULL || !set_options(wire->socket, type, silence))
+    if (wire->socket == NULL || !set_options(wire->socket, type, silence) ||
+        !cog_zmq_curve_apply(wire->socket, &wire->curve))
         return fail("no ZeroMQ socket");
     return open_monitor(wire);
 }
@@ -80,11 +84,26 @@ cog_status cog_zmq_connect(cog_zmq_wire *wire, const char *address) {
 
 /* --- out ------------------------------------------------------------------------------------- */
 
-static bool send_part(void *socket, const void *data, size_t bytes, bool more) {
+static bool send_with(void *socket, const void *data, size_t bytes, int flags) {
     int sent;
-    do sent = zmq_send(socket, data, bytes, more ? ZMQ_SNDMORE : 0);
+    do sent = zmq_send(socket, data, bytes, flags);
     while (sent < 0 && zmq_errno() == EINTR);
     return sent >= 0;
+}
+
+static bool send_part(void *socket, const void *data, size_t bytes, bool more) {
+    return send_with(socket, data, bytes, more ? ZMQ_SNDMORE : 0);
+}
+
+/* Queues have no end, so nobody waits - but on a DEALER whose connection ZeroMQ gave up for good:
+ * for a connection that will never be. Reports that as a peer that was not reached. */
+static bool send_first(cog_zmq_wire *wire, const cog_zmq_id *to, const cog_frame_header *sealed,
+                       bool *reached) {
+    const int more = sealed->bytes > 0 ? ZMQ_SNDMORE : 0;
+    *reached = to == NULL || send_part(wire->socket, to->bytes, to->n, true);
+    if (!*reached) return zmq_errno() == EHOSTUNREACH;
+    *reached = send_with(wire->socket, sealed, sizeof(*sealed), more | ZMQ_DONTWAIT);
+    return *reached || zmq_errno() == EAGAIN;
 }
 
 static bool send_chunks(void *socket, const unsigned char *payload, size_t bytes) {
@@ -100,10 +119,8 @@ cog_status cog_zmq_send(cog_zmq_wire *wire, const cog_zmq_id *to, const cog_fram
                         const void *payload, bool *reached) {
     cog_frame_header sealed = *header;
     cog_frame_seal(&sealed, wire->key, payload);
-    *reached = to == NULL || send_part(wire->socket, to->bytes, to->n, true);
-    if (!*reached && zmq_errno() == EHOSTUNREACH) return COG_OK;
-    if (!*reached || !send_part(wire->socket, &sealed, sizeof(sealed), sealed.bytes > 0) ||
-        !send_chunks(wire->socket, payload, sealed.bytes))
+    if (!send_first(wire, to, &sealed, reached) ||
+        (*reached && !send_chunks(wire->socket, payload, sealed.bytes)))
         return fail("a frame could not be sent");
     return COG_OK;
 }
@@ -219,16 +236,32 @@ cog_status cog_zmq_next(cog_zmq_wire *wire, size_t limit, cog_parcel **out, bool
 
 /* --- news ------------------------------------------------------------------------------------ */
 
-int cog_zmq_ended(cog_zmq_wire *wire) {
+/* 16 bits of event and 32 of descriptor; the address follows as a part of its own. */
+static bool take_event(cog_zmq_wire *wire, uint16_t *event, int32_t *fd) {
     zmq_msg_t part;
-    if (!take_part(wire->monitor, &part)) return -1;
-    const unsigned char *event = zmq_msg_data(&part); /* 16 bits of event, 32 of descriptor */
-    int32_t fd = -1;
-    if (zmq_msg_size(&part) >= 6) memcpy(&fd, event + 2, sizeof(fd));
+    if (!take_part(wire->monitor, &part)) return false;
+    const unsigned char *data = zmq_msg_data(&part);
+    *event = 0;
+    *fd = -1;
+    if (zmq_msg_size(&part) >= 6) {
+        memcpy(event, data, sizeof(*event));
+        memcpy(fd, data + 2, sizeof(*fd));
+    }
     const bool more = zmq_msg_more(&part);
     zmq_msg_close(&part);
     skip_parts(wire->monitor, more);
-    return fd;
+    return true;
+}
+
+int cog_zmq_ended(cog_zmq_wire *wire) {
+    uint16_t event;
+    int32_t fd;
+    while (take_event(wire, &event, &fd)) {
+        if (event == ZMQ_EVENT_DISCONNECTED) return fd;
+        wire->refused++;
+        wire->unshaken = true;
+    }
+    return -1;
 }
 
 bool cog_zmq_wait(cog_zmq_wire *wire, double seconds) {

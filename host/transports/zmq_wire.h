@@ -9,6 +9,7 @@
 #define COG_HOST_TRANSPORTS_ZMQ_WIRE_H
 
 #include "../parcel.h"
+#include "zmq_curve.h"
 
 enum { COG_ZMQ_MAX_ID = 32, COG_ZMQ_MAX_GREETING = 4096, COG_ZMQ_MAX_SETTINGS = 65536 };
 
@@ -32,11 +33,13 @@ typedef struct cog_zmq_id {
 typedef struct cog_zmq_wire {
     void *context, *socket, *monitor;
     cog_parcel_pool *pool;
-    uint64_t key;    /* of the job */
-    int64_t refused; /* messages that were no frames of this job */
+    uint64_t key; /* of the job */
+    cog_zmq_curve curve;
+    int64_t refused; /* messages that were no frames of this job; and handshakes */
+    bool unshaken;   /* a handshake failed */
 } cog_zmq_wire;
 
-/* The key, and the pool's address, are set before. `type` is that of the socket; a peer that shows
+/* The keys, and the pool's address, are set before. `type` is that of the socket; a peer that shows
  * no sign of life for `silence` seconds is given up. */
 cog_status cog_zmq_open(cog_zmq_wire *wire, int type, double silence);
 void cog_zmq_close(cog_zmq_wire *wire); /* accepts zeros; what was not yet sent is dropped */

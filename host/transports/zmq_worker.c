@@ -63,6 +63,16 @@ static cog_status take_answer(cog_transport *transport, const cog_parcel *parcel
     return COG_OK;
 }
 
+/* Connections that end before the welcome are no news. Where a handshake fails because the ends do
+ * not understand each other, ZeroMQ makes no other. */
+static cog_status read_news(worker *w) {
+    while (cog_zmq_ended(&w->wire) >= 0) continue;
+    COG_CHECK(!w->wire.unshaken, COG_ERR_TRANSPORT, "the server at '%s' %s", w->keys.address,
+              w->keys.curve.on ? "does not take this key: it may have none"
+                               : "does not understand this worker: it may ask for a key");
+    return COG_OK;
+}
+
 static cog_status read_answers(cog_transport *transport, double until, bool *done) {
     worker *w = transport->state;
     while (!*done) {
@@ -79,6 +89,7 @@ static cog_status read_answers(cog_transport *transport, double until, bool *don
         const double left = until - cog_clock_seconds();
         if (left <= 0) break;
         cog_zmq_wait(&w->wire, left);
+        COG_TRY(read_news(w));
     }
     return COG_OK;
 }
@@ -86,7 +97,8 @@ static cog_status read_answers(cog_transport *transport, double until, bool *don
 static cog_status greet(cog_transport *transport, int wanted) {
     worker *w = transport->state;
     const double deadline = cog_clock_seconds() + w->keys.patience;
-    cog_set_error(COG_ERR_TIMEOUT, "there is no server at '%s'", w->keys.address);
+    cog_set_error(COG_ERR_TIMEOUT, "there is no server%s at '%s'",
+                  w->keys.curve.on ? " with this key" : "", w->keys.address);
     for (bool done = false; !done;) {
         COG_TRY(tell(w, 0, COG_ZMQ_HELLO, wanted, COG_PROJECT_VERSION));
         COG_TRY(
@@ -94,8 +106,7 @@ static cog_status greet(cog_transport *transport, int wanted) {
         COG_CHECK(done || cog_clock_seconds() < deadline, COG_ERR_TIMEOUT,
                   "not let in within %g s: %s", w->keys.patience, cog_last_error());
     }
-    /* Connections that ended before are no news; should it be this one, HERE will be refused. */
-    while (cog_zmq_ended(&w->wire) >= 0) continue;
+    COG_TRY(read_news(w)); /* should it be this connection that ended, HERE will be refused */
     w->welcome = true;
     return COG_OK;
 }
@@ -274,6 +285,7 @@ cog_status cog_zmq_worker_open(cog_transport *transport, const cog_zmq_keys *key
     transport->state = w;
     w->keys = *keys;
     w->wire.key = keys->key;
+    w->wire.curve = keys->curve;
     w->wire.pool = &w->pool;
     COG_TRY(cog_parcel_pool_open(&w->pool));
     return join_server(transport, keys->rank);
