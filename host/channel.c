@@ -19,7 +19,8 @@
 static cog_status configure_keys(cog_channel *c, cog_spec *spec) {
     COG_TRY(cog_spec_flag(spec, "feedback", false, &c->feedback));
     COG_TRY(cog_spec_real(spec, "momentum", 0, 0, 0.999999, &c->momentum));
-    return cog_spec_int(spec, "warmup", 0, 0, INT64_MAX / 2, &c->warmup);
+    COG_TRY(cog_spec_int(spec, "warmup", 0, 0, INT64_MAX / 4, &c->warmup));
+    return cog_spec_int(spec, "ramp", 0, 0, INT64_MAX / 16, &c->ramp);
 }
 
 /* A quantizer whose error may exceed the trial makes memories of errors grow. A running mean takes
@@ -65,10 +66,22 @@ static cog_status check_parts(const cog_channel *c, const cog_predictor *p) {
               "'%s' sends measurements, which are decoded as a sum: no predictor and no warm-up "
               "can go with them",
               ops->name);
+    COG_CHECK(c->ramp == 0 || ops->set_ratio != NULL, COG_ERR_ARGUMENT,
+              "'%s' sends the same share of the entries in all rounds: ramp=%lld goes with topk",
+              ops->name, (long long)c->ramp);
     COG_CHECK(!ops->uses_side || p->ops != NULL, COG_ERR_ARGUMENT,
               "'%s' decodes with side information: name what to expect, as predict=linear",
               ops->name);
     return check_worst_error(c, p);
+}
+
+static void configure_ramp(cog_channel *c) {
+    double ratio = 1;
+    for (int i = 0; i < COG_RAMP_STEPS && c->ramp > 0; i++) {
+        ratio /= 4;
+        c->step[i] = c->quantizer;
+        if (ratio > c->quantizer.ratio) c->quantizer.ops->set_ratio(&c->step[i], ratio);
+    }
 }
 
 static cog_status configure(cog_channel *c, const char *text, int64_t n, cog_predictor *p) {
@@ -78,6 +91,7 @@ static cog_status configure(cog_channel *c, const char *text, int64_t n, cog_pre
     COG_TRY(cog_predictor_configure(&spec, n, p));
     COG_TRY(cog_quantizer_configure(&spec, n, &c->quantizer));
     COG_TRY(check_parts(c, p));
+    configure_ramp(c);
     COG_TRY(cog_spec_parse("identity", &spec));
     return cog_quantizer_configure(&spec, n, &c->fp32);
 }
@@ -86,14 +100,15 @@ static cog_status configure(cog_channel *c, const char *text, int64_t n, cog_pre
 static bool packs_by_host(const cog_channel *c, const cog_predictor *p) {
     const cog_quantizer_ops *ops = c->quantizer.ops;
     const bool predicts = p->ops != NULL && (c->feedback || ops->uses_side);
-    return predicts || c->warmup > 0 || c->momentum > 0 || !ops->on[cog_device_kind_of(c->device)];
+    return predicts || c->warmup + c->ramp > 0 || c->momentum > 0 ||
+           !ops->on[cog_device_kind_of(c->device)];
 }
 
 /* Where messages are packed, and as what they are handed out. */
 static cog_status place(cog_channel *c, const cog_predictor *p, cog_channel_end end) {
     const cog_quantizer_ops *ops = c->quantizer.ops;
     const cog_device_kind kind = cog_device_kind_of(c->device);
-    c->framed = p->ops != NULL || c->warmup > 0;
+    c->framed = p->ops != NULL || c->warmup + c->ramp > 0;
     c->dense = c->framed || (kind != COG_CPU && ops->format == NULL && ops->aggregate == NULL);
     c->is_exact = ops->exact && (p->ops == NULL || p->trigger == COG_TRIGGER_ALWAYS);
     c->packer = c->device;
@@ -186,10 +201,26 @@ size_t cog_channel_header_bytes(const cog_channel *c) {
 }
 
 size_t cog_channel_max_bytes(const cog_channel *c) {
-    size_t payload = c->quantizer.ops->payload_bytes(&c->quantizer);
-    const size_t fp32 = c->fp32.ops->payload_bytes(&c->fp32);
-    if (c->warmup > 0 && payload < fp32) payload = fp32;
-    return cog_channel_header_bytes(c) + payload;
+    size_t most = 0;
+    for (int format = 0; format < COG_FORMATS; format++) {
+        const cog_quantizer *q = cog_channel_format(c, format);
+        const size_t payload = q != NULL ? q->ops->payload_bytes(q) : 0;
+        if (most < payload) most = payload;
+    }
+    return cog_channel_header_bytes(c) + most;
+}
+
+const cog_quantizer *cog_channel_format(const cog_channel *c, int format) {
+    if (format == COG_FORMAT_WIRE) return &c->quantizer;
+    if (format == COG_FORMAT_FP32) return c->warmup > 0 ? &c->fp32 : NULL;
+    return format < COG_FORMATS && c->ramp > 0 ? &c->step[format - COG_FORMAT_RAMP] : NULL;
+}
+
+int cog_channel_format_now(const cog_channel *c) {
+    if (c->round < c->warmup) return COG_FORMAT_FP32;
+    const int64_t since = c->round - c->warmup;
+    if (since >= c->ramp) return COG_FORMAT_WIRE;
+    return COG_FORMAT_RAMP + (int)(COG_RAMP_STEPS * since / c->ramp);
 }
 
 void cog_channel_begin_round(cog_channel *c, int64_t round) { c->round = round; }

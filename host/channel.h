@@ -34,8 +34,8 @@ typedef struct cog_channel cog_channel;
  * momentum more. */
 typedef enum cog_channel_end { COG_SENDER, COG_RECEIVER } cog_channel_end;
 
-/* spec   quantizer spec plus "feedback=0|1,momentum=B,warmup=ROUNDS,predict=NAME" and the keys of
- *        that predictor */
+/* spec   quantizer spec plus "feedback=0|1,momentum=B,warmup=ROUNDS,ramp=ROUNDS,predict=NAME" and
+ *        the keys of that predictor */
 cog_status cog_channel_open(const char *spec, cog_device *device, int64_t n, cog_channel_end end,
                             cog_channel **out);
 void cog_channel_close(cog_channel *channel); /* accepts NULL */

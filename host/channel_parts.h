@@ -5,8 +5,14 @@
 #include "channel.h"
 #include "predict.h"
 
-/* Flags of a framed message. */
-enum { COG_FLAG_PAYLOAD = 1, COG_FLAG_FP32 = 2 };
+/* The last byte before the payload of a framed message: is there one, and which of the channel's
+ * formats is it of? */
+enum { COG_FLAG_PAYLOAD = 1, COG_FLAG_FORMAT = 2 };
+
+/* Formats: that of the wire, fp32 of warm-ups, and those of a ramp, which sends a quarter of the
+ * entries, then a sixteenth, a 64th and a 256th, or the wire's share where that is more. */
+enum { COG_FORMAT_WIRE, COG_FORMAT_FP32, COG_FORMAT_RAMP, COG_RAMP_STEPS = 4 };
+enum { COG_FORMATS = COG_FORMAT_RAMP + COG_RAMP_STEPS };
 
 /* Bytes kept free before a payload for the header that is sent with it: the payload stays aligned
  * as a device allocates. */
@@ -15,6 +21,7 @@ enum { COG_FRAME_ROOM = 128 };
 struct cog_channel {
     cog_quantizer quantizer; /* of the wire */
     cog_quantizer fp32;      /* of warm-ups, and of dense messages handed out */
+    cog_quantizer step[COG_RAMP_STEPS];
     const cog_quantizer_kernels *kernels;
     cog_device *device; /* where the terms lie */
     cog_device *packer; /* where they are packed: `device`, or a CPU of its own */
@@ -29,6 +36,7 @@ struct cog_channel {
     cog_status lost; /* why the last message is not in the predictor's memory: no more can follow */
     double momentum; /* 0: none */
     int64_t warmup;  /* rounds */
+    int64_t ramp;    /* rounds after the warm-up */
     int64_t round;
 
     float *error;          /* [n] sender with feedback: what is still owed to the server */
@@ -54,6 +62,10 @@ struct cog_channel {
     float *estimate, *next_estimate; /* [n] dense: the message as it stands */
 };
 
+/* The quantizer of a format; NULL for one that is not in use. */
+const cog_quantizer *cog_channel_format(const cog_channel *c, int format);
+/* Of the message that is packed now. */
+int cog_channel_format_now(const cog_channel *c);
 size_t cog_channel_header_bytes(const cog_channel *c);
 /* Of the header that may lie before a payload. */
 static inline size_t cog_channel_room(const cog_channel *c) {

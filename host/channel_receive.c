@@ -24,11 +24,9 @@ static cog_status read_header(cog_channel *c, const uint8_t *message, size_t byt
     COG_CHECK(bytes >= header, COG_ERR_FORMAT, "a message of %zu bytes ends within its header",
               bytes);
     const int flags = message[header - 1];
-    const bool is_fp32 = (flags & COG_FLAG_FP32) != 0;
-    COG_CHECK((flags & ~(COG_FLAG_PAYLOAD | COG_FLAG_FP32)) == 0 && (!is_fp32 || c->warmup > 0),
-              COG_ERR_FORMAT, "a message has the flags %d", flags);
     *fired = (flags & COG_FLAG_PAYLOAD) != 0;
-    if (is_fp32) *q = &c->fp32;
+    *q = cog_channel_format(c, flags / COG_FLAG_FORMAT);
+    COG_CHECK(*q != NULL, COG_ERR_FORMAT, "a message has the flags %d", flags);
     COG_CHECK(*fired || (c->mirror != NULL && bytes == header), COG_ERR_FORMAT,
               "a message of %zu bytes says that it has no payload", bytes);
     return c->mirror != NULL ? cog_mirror_check(c->mirror, message) : COG_OK;

@@ -16,6 +16,11 @@ static cog_status zeros(cog_device *device, size_t bytes, void **out) {
     return COG_OK;
 }
 
+/* What sends most of the entries. */
+static const cog_quantizer *widest(const cog_channel *c) {
+    return c->ramp > 0 ? &c->step[0] : &c->quantizer;
+}
+
 static cog_status open_state(cog_channel *c) {
     const size_t bytes = cog_quantizer_state_bytes(&c->quantizer);
     COG_TRY(cog_channel_host_memory(bytes, &c->settled));
@@ -30,7 +35,7 @@ static cog_status open_extras(cog_channel *c) {
     if (c->packer != c->device)
         COG_TRY(cog_channel_host_memory((size_t)q->n * sizeof(float), (void **)&c->incoming));
     if (c->momentum == 0) return COG_OK;
-    const size_t positions = (size_t)q->ops->max_positions(q);
+    const size_t positions = (size_t)q->ops->max_positions(widest(c));
     COG_TRY(cog_channel_vector(c, &c->velocity));
     COG_TRY(cog_channel_vector(c, &c->next_velocity));
     return cog_channel_host_memory(positions * sizeof(int64_t), (void **)&c->position);
@@ -40,7 +45,7 @@ cog_status cog_channel_open_sender(cog_channel *c) {
     const cog_quantizer *q = &c->quantizer;
     const cog_device_ops *dev = c->packer->ops;
     const size_t payload = cog_channel_max_bytes(c) - cog_channel_header_bytes(c);
-    const size_t scratch = cog_quantizer_scratch_bytes(q, c->kernels);
+    const size_t scratch = cog_quantizer_scratch_bytes(widest(c), c->kernels);
     const size_t room = cog_channel_room(c);
     if (c->feedback) COG_TRY(cog_device_zeros(c->packer, q->n, &c->error));
     COG_TRY(cog_device_zeros(c->packer, q->n, &c->residual));
@@ -83,12 +88,12 @@ static cog_status hand_out(cog_channel *c, const void **payload, size_t *bytes) 
 }
 
 /* The bytes of the wire, header first, right before the payload in host memory. */
-static void put_header(cog_channel *c, bool is_fp32, void *host, const void **payload,
+static void put_header(cog_channel *c, int format, void *host, const void **payload,
                        size_t *bytes) {
     const size_t header = cog_channel_header_bytes(c);
     uint8_t *at = (uint8_t *)host - header;
     if (c->mirror != NULL) cog_mirror_write(c->mirror, at);
-    at[header - 1] = (uint8_t)((c->fired ? COG_FLAG_PAYLOAD : 0) | (is_fp32 ? COG_FLAG_FP32 : 0));
+    at[header - 1] = (uint8_t)((c->fired ? COG_FLAG_PAYLOAD : 0) + format * COG_FLAG_FORMAT);
     *payload = at;
     *bytes += header;
 }
@@ -130,8 +135,7 @@ static void accelerate(cog_channel *c, int *n_terms, cog_term *all) {
 
 /* Factor masking: what was sent does not move on. After a warm-up round, which sends everything,
  * momentum goes on as it does without compression. */
-static void mask(cog_channel *c, const void *payload) {
-    const cog_quantizer *q = &c->quantizer;
+static void mask(cog_channel *c, const cog_quantizer *q, const void *payload) {
     const int64_t count = q->ops->positions(q, payload, c->position);
     for (int64_t i = 0; i < count; i++) c->next_velocity[c->position[i]] = 0;
 }
@@ -150,8 +154,8 @@ static cog_status subtract_expected(cog_channel *c, int *n_terms, cog_term *all)
 
 static cog_status pack_on_host(cog_channel *c, int n_terms, cog_term *all, const void **payload,
                                size_t *bytes) {
-    const bool is_fp32 = c->round < c->warmup;
-    const cog_quantizer *q = is_fp32 ? &c->fp32 : &c->quantizer;
+    const int format = cog_channel_format_now(c);
+    const cog_quantizer *q = cog_channel_format(c, format);
     c->fired = true;
     if (c->packer != c->device) COG_TRY(bring_home(c, &n_terms, all));
     if (c->momentum > 0) accelerate(c, &n_terms, all);
@@ -164,10 +168,10 @@ static cog_status pack_on_host(cog_channel *c, int n_terms, cog_term *all, const
                                           c->scratch, c->payload));
         *bytes = cog_quantizer_used_bytes(q, c->payload);
     }
-    if (c->momentum > 0 && !is_fp32) mask(c, c->payload);
+    if (c->momentum > 0 && format != COG_FORMAT_FP32) mask(c, q, c->payload);
     if (c->mirror != NULL)
         COG_TRY(cog_channel_estimate(c, q, c->fired ? c->payload : NULL, c->estimate));
-    if (c->framed) put_header(c, is_fp32, c->payload, payload, bytes);
+    if (c->framed) put_header(c, format, c->payload, payload, bytes);
     return COG_OK;
 }
 
@@ -199,7 +203,7 @@ static cog_status pack_surprise(cog_channel *c, int n_terms, const cog_term *all
     *bytes = 0;
     if (c->fired) COG_TRY(pack_on_device(c, 2, left, payload, bytes));
     COG_TRY(cog_channel_estimate(c, &c->quantizer, c->fired ? c->payload : NULL, c->estimate));
-    put_header(c, false, (char *)c->host + COG_FRAME_ROOM, payload, bytes);
+    put_header(c, COG_FORMAT_WIRE, (char *)c->host + COG_FRAME_ROOM, payload, bytes);
     return COG_OK;
 }
 

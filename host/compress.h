@@ -74,6 +74,8 @@ typedef struct cog_quantizer_ops {
 
     /* q->n is set before. */
     cog_status (*configure)(cog_quantizer *q, cog_spec *spec);
+    /* (optional) After configure: send this share of the entries. */
+    void (*set_ratio)(cog_quantizer *q, double ratio);
     size_t (*payload_bytes)(const cog_quantizer *q); /* the most a payload can take */
     /* (optional) Default 0; see the functions below. */
     size_t (*scratch_bytes)(const cog_quantizer *q);

@@ -20,6 +20,7 @@ static const char *const specs[] = {
     "topk:ratio=0.05,kind=threshold,predict=linear",
     "topk:ratio=0.05,kind=global,feedback=1,momentum=0.9",
     "topk:ratio=0.05,kind=threshold,feedback=1,momentum=0.9,warmup=3",
+    "topk:ratio=0.01,kind=threshold,feedback=1,ramp=8",
     "sign:feedback=1,warmup=4",
     "sign:feedback=1",
     "qsgd:bits=6,feedback=1",

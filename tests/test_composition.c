@@ -33,7 +33,7 @@ static const channel channels[] = {
     {"wyner-ziv", 0.3}, {"powersgd:rank=2", 0.2}, {"cs", 0.1}, {"qcs", 0.1},
 };
 static const char *const predictors[] = {"", "feedback=1", "predict=temporal", "predict=linear",
-                                         "predict=difference", "feedback=1,momentum=0.5", "feedback=1,warmup=10"};
+                                         "predict=difference", "feedback=1,momentum=0.5", "feedback=1,warmup=10", "feedback=1,ramp=8"};
 static const char *const optimizers[] = {
     "sgd:rate=0.5", "sgd:rate=0.5,inside=1", "momentum:rate=0.1", "adam:rate=0.02", "onebit-adam:rate=0.02,warmup=10",
 };

@@ -234,7 +234,8 @@ Test(predict, parts_that_do_not_compose_are_refused_with_a_sentence) {
                {"sign:momentum=0.9,feedback=1", "topk"},
                {"topk:momentum=0.9,predict=linear", "does not go"},
                {"topk:momentum=1,feedback=1", "outside"},
-               {"topk:warmup=-1", "outside"}};
+               {"topk:warmup=-1", "outside"},
+               {"sign:feedback=1,ramp=8", "goes with topk"}};
     cog_device *device;
     OK(cog_device_open("cpu", &device));
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {

@@ -53,8 +53,8 @@ static void list_codes(void) {
 }
 
 static void list_channels(void) {
-    puts("\nchannels (--channel), each with feedback=0|1, momentum=0 (0..1), warmup=0 (rounds) and "
-         "predict=none besides");
+    puts("\nchannels (--channel), each with feedback=0|1, momentum=0 (0..1), warmup=0 and "
+         "ramp=0 (rounds), and predict=none besides");
     for (size_t i = 0; cog_quantizers[i] != NULL; i++) {
         cog_spec spec;
         cog_quantizer quantizer = {.ops = cog_quantizers[i], .n = MESSAGE_LENGTH};

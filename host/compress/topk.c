@@ -66,6 +66,14 @@ int64_t cog_topk_chunk_start(const cog_quantizer *q, int64_t t) {
     return before + (last < room ? last : room);
 }
 
+static void set_ratio(cog_quantizer *q, double ratio) {
+    q->ratio = ratio;
+    const int64_t wanted = cog_topk_share(q, q->n), cap = wanted + wanted / 2;
+    q->kept = q->kind == TOPK_CHUNK       ? cog_topk_chunk_start(q, cog_topk_n_tiles(q))
+              : q->kind == TOPK_THRESHOLD ? (cap < q->n ? cap : q->n)
+                                          : wanted;
+}
+
 static cog_status configure(cog_quantizer *q, cog_spec *spec) {
     static const char *const kinds[] = {"chunk", "global", "threshold", NULL};
     static const char *const values[] = {"fp32", "bf16", NULL};
@@ -77,11 +85,7 @@ static cog_status configure(cog_quantizer *q, cog_spec *spec) {
     COG_CHECK((q->tile & (q->tile - 1)) == 0, COG_ERR_SPEC,
               "'tile' of 'topk' must be a power of two, is %lld", (long long)q->tile);
     q->bf16_values = value == 1;
-    const int64_t wanted = cog_topk_share(q, q->n);
-    const int64_t cap = wanted + wanted / 2;
-    q->kept = q->kind == TOPK_CHUNK       ? cog_topk_chunk_start(q, cog_topk_n_tiles(q))
-              : q->kind == TOPK_THRESHOLD ? (cap < q->n ? cap : q->n)
-                                          : wanted;
+    set_ratio(q, q->ratio);
     return COG_OK;
 }
 
@@ -257,6 +261,7 @@ const cog_quantizer_ops cog_quantizer_topk = {
     .name = "topk",
     .summary = "the entries of largest magnitude, of each tile or of the message",
     .configure = configure,
+    .set_ratio = set_ratio,
     .payload_bytes = payload_bytes,
     .scratch_bytes = cog_topk_scratch_bytes,
     .state_bytes = state_bytes,
