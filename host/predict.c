@@ -28,7 +28,9 @@ static cog_status configure_trigger(cog_predictor *p, cog_spec *spec) {
     int chosen, policy;
     COG_TRY(cog_spec_choice(spec, "trigger", swapped ? falling : rising, &chosen));
     p->trigger = (cog_trigger)(swapped && chosen < 2 ? 1 - chosen : chosen);
-    COG_TRY(cog_spec_real(spec, "threshold", 0.05, 0, 1e30, &p->threshold));
+    /* below 1 a rule of differences fires after every message that was sent */
+    const double threshold = p->trigger == COG_TRIGGER_LAG ? 4 : 0.05;
+    COG_TRY(cog_spec_real(spec, "threshold", threshold, 0, 1e30, &p->threshold));
     COG_TRY(cog_spec_real(spec, "power", 1, 0, 10, &p->power));
     COG_TRY(cog_spec_choice(spec, "push", policies, &policy));
     p->push_fired_only = policy == 1;

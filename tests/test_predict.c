@@ -79,6 +79,7 @@ Test(predict, triggers_fire_when_they_say) {
         {"trigger=decaying,threshold=4,power=2", {4, 1, 1, 0.75f, 0.625f}, {0, 0, 1, 0, 1}},
         /* (x - estimate)^2 > 4 (x - last)^2:  1 > 4, 1 > 0, 1 > 4, 4 > 4, 6.25 > 1 */
         {"trigger=lag,threshold=4", {1, 1, 2, 3, 3.5f}, {0, 1, 0, 0, 1}},
+        {"trigger=lag", {1, 1, 2, 3, 3.5f}, {0, 1, 0, 0, 1}},
         /* after a message that was sent the estimate is the last message: below 1 all are news */
         {"trigger=lag,threshold=0.75", {1, 1.25f, 2, 2.125f, 3}, {1, 1, 1, 1, 1}},
         {"trigger=lag,threshold=1", {1, 1.25f, 2, 2.125f, 3}, {0, 1, 0, 1, 0}},

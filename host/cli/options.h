@@ -46,11 +46,11 @@ typedef enum cog_option_group {
     TEXT(code, "code", "SPEC", COG_GROUP_SCHEME, COG_FOR_RANKS,                                  \
          "who computes what, and when to stop waiting")                                            \
     TEXT(channel, "channel", "SPEC", COG_GROUP_SCHEME, COG_FOR_RANKS,                            \
-         "how a message to the server is compressed")                                              \
+         "how a message to the server is compressed, and predicted: see info")                     \
     TEXT(downlink, "downlink", "SPEC", COG_GROUP_SCHEME, COG_FOR_RANKS,                          \
          "how parameters return to the workers: delta, fp32 or bf16")                              \
     TEXT(optimizer, "optimizer", "SPEC", COG_GROUP_SCHEME, COG_FOR_RANKS,                        \
-         "sgd, momentum or adam, with rate=R")                                                     \
+         "sgd, momentum, adam or onebit-adam, with rate=R")                                        \
     INT(staleness, "staleness", "ROUNDS", COG_GROUP_SCHEME, COG_FOR_SCHEMES, 0, INT64_MAX,         \
         "older messages are dropped")                                                              \
     REAL(max_amplification, "max-amplification", "X", COG_GROUP_SCHEME, COG_FOR_SCHEMES, 0, 1e300, \

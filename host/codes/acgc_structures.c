@@ -228,7 +228,9 @@ static bool srg(int32_t n, int which, member *out) {
 static cog_status assign_coset(cog_assignment *a, int n_blocks) {
     const int32_t n = a->n_workers, k = n / n_blocks;
     COG_CHECK(n % n_blocks == 0, COG_ERR_ARGUMENT,
-              "structure=coset needs blocks = %d to divide %d workers", n_blocks, n);
+              "structure=coset needs blocks = %d to divide %d workers; structure=biregular does "
+              "not, and bibd has blocks of its own",
+              n_blocks, n);
     COG_CHECK(a->n_shards == 0 || a->n_shards == k, COG_ERR_ARGUMENT,
               "structure=coset of %d workers and %d blocks has %d shards, not %d", n, n_blocks, k,
               a->n_shards);
