@@ -207,7 +207,7 @@ static bool strikes(const cog_faults *faults, int i, const cog_moment *m) {
     if (f->point != m->point || is_server != (f->worker == COG_FAULT_SERVER)) return false;
     if (f->worker >= 0 && f->worker != m->worker) return false;
     if (f->round >= 0 && !is_turn(f, i, m)) return false;
-    if (f->round < 0 && ends && m->since == m->round && m->round > 0) return false;
+    if (f->round < 0 && ends && m->since == m->round) return false;
     return draw(faults, i, m);
 }
 

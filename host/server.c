@@ -21,6 +21,7 @@ static cog_status ask(cog_server *s, int worker) {
     header.bytes = bytes;
     header.accepted = s->accepted[worker];
     header.message = ++s->request[worker];
+    s->told[worker] = s->accepted[worker];
     s->accepted[worker] = 0;
     s->version[worker] = s->round;
     s->awaited[worker] = s->code->plan.first[worker + 1] - s->code->plan.first[worker];
@@ -303,6 +304,7 @@ cog_status cog_server_open(cog_server *s, const char *channel, int64_t block_len
     s->answers = calloc(workers, sizeof(*s->answers));
     s->due = calloc(workers, sizeof(*s->due));
     s->request = calloc(workers, sizeof(*s->request));
+    s->told = calloc(workers, sizeof(*s->told));
     s->resting = calloc(workers, sizeof(*s->resting));
     s->to_restore = calloc(workers, 1);
     s->channel_spec = strdup(channel);
@@ -312,7 +314,7 @@ cog_status cog_server_open(cog_server *s, const char *channel, int64_t block_len
     s->decoding.capacity = terms;
     COG_CHECK(s->channel && s->arrived && s->held && s->age && s->awaited && s->version &&
                   s->accepted && s->idle && s->missing && s->gone && s->renewed && s->may_come &&
-                  s->resting && s->to_restore && s->answers && s->due && s->request &&
+                  s->resting && s->to_restore && s->answers && s->due && s->request && s->told &&
                   s->channel_spec && s->order && s->first && s->decoding.terms,
               COG_ERR_MEMORY, "no memory for a server of %zu messages", messages);
     s->arrivals = (cog_arrivals){
@@ -333,7 +335,7 @@ void cog_server_close(cog_server *s) {
                      s->missing, s->gone,       s->renewed,      s->may_come,
                      s->order,   s->first,      s->channel_spec, s->decoding.terms,
                      s->resting, s->to_restore, s->resumed,      s->answers,
-                     s->due,     s->request};
+                     s->due,     s->request,    s->told};
     for (size_t i = 0; i < sizeof(owned) / sizeof(owned[0]); i++) free(owned[i]);
     cog_update_free(&s->update);
     cog_server_end_replay(s);

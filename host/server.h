@@ -42,6 +42,7 @@ typedef struct cog_server {
     uint64_t *due;      /* [n_workers] bit i: message i of its answer has not come */
     int64_t *version;   /* [n_workers] of its parameters; -1: those were replaced since */
     uint64_t *accepted; /* [n_workers] bit i: message i of its last answer was used */
+    uint64_t *told;     /* [n_workers] of them, what its last request says of the answer before */
     int32_t *idle;      /* [n_workers] those to ask, in the order in which they became idle */
     int32_t n_idle;
     int32_t *missing; /* [n_workers] messages that will not come this round; arrivals.n_missing */

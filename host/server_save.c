@@ -46,11 +46,15 @@ static cog_status send_free(cog_server *s, int worker, cog_frame_header *header,
     return COG_OK;
 }
 
+/* As long as nothing of an answer has come its request may have got lost, and with it what that
+ * says of the answer before: then that is said again. */
 static cog_status ask_for_state(cog_server *s, int worker) {
     const int32_t *first = s->code->plan.first;
+    const bool may_be_lost = s->awaited[worker] > 0 && s->due[worker] == UINT64_MAX;
     COG_TRY(cog_server_restore(s, worker));
     cog_frame_header header = cog_frame_make(COG_FRAME_SAVE, 0, s->n_rests);
-    header.accepted = s->accepted[worker];
+    header.accepted = may_be_lost ? s->told[worker] : s->accepted[worker];
+    header.message = (uint16_t)(s->request[worker] - may_be_lost);
     header.mode = speaks_for_its_version(s, worker);
     s->accepted[worker] = 0;
     s->n_resting += s->resting[worker] == 0;
@@ -63,6 +67,11 @@ static void is_idle_now(cog_server *s, int worker) {
     s->idle[s->n_idle++] = worker;
 }
 
+/* One whose request got lost has older parameters than this server believes. */
+static bool holds_its_version(const cog_server *s, const cog_frame_header *h) {
+    return is_reduced(s) || (uint16_t)s->version[h->source - 1] == h->mode;
+}
+
 static cog_status keep_state(cog_server *s, const cog_frame *frame, cog_checkpoint *out) {
     const cog_frame_header *h = &frame->header;
     const int worker = h->source - 1;
@@ -73,7 +82,7 @@ static cog_status keep_state(cog_server *s, const cog_frame *frame, cog_checkpoi
                   COG_ERR_FORMAT, "worker %d sent the state of message %d", worker, h->message);
         return cog_checkpoint_add(out, COG_PIECE_SENDER, h->message, frame->payload, h->bytes);
     }
-    if (h->bytes == 0) return COG_OK;
+    if (h->bytes == 0 || !holds_its_version(s, h)) return COG_OK;
     COG_CHECK(h->bytes == replica_bytes(s), COG_ERR_FORMAT,
               "worker %d sent a state of %llu bytes, expected %zu", worker,
               (unsigned long long)h->bytes, replica_bytes(s));
@@ -91,6 +100,7 @@ static cog_status take_state(cog_server *s, const cog_frame *frame, cog_checkpoi
     if (out != NULL) COG_TRY(keep_state(s, frame, out));
     if (--s->resting[worker] > 0) return COG_OK;
     s->n_resting--;
+    if (!holds_its_version(s, &frame->header)) s->version[worker] = -1;
     if (s->awaited[worker] > 0) is_idle_now(s, worker); /* it will never answer */
     return COG_OK;
 }

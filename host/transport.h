@@ -33,10 +33,12 @@ typedef enum cog_frame_kind {
     COG_FRAME_LOST, /* it is gone with all it owed; the payload says why, as an end of a sentence */
     COG_FRAME_JOIN, /* it is there, anew: it knows nothing but its initial parameters */
     /* Checkpoints; free in virtual time, and not in the byte counts of a run. */
-    COG_FRAME_SAVE, /* server to worker: settle by `accepted`, then send your state; mode 1: and the
-                       replica; round: number of this request */
+    COG_FRAME_SAVE,  /* server to worker: settle by `accepted` what answers request `message`, as
+                        unused anything else, then send your state; mode 1: and the replica; round:
+                        number of this rest */
     COG_FRAME_STATE, /* worker to server: of the channel of `message`; at last, with message -1, the
-                        replica or nothing. round: number of the request */
+                        replica or nothing, and mode the version of its parameters modulo
+                        2^16. round: number of the rest */
     COG_FRAME_LOAD, /* server to worker: what STATE brought; of the replica, its version is `round`.
                        message -2: begin anew, as one that knows nothing */
     /* Between the ends of a transport: the engine never sees those from here on. */

@@ -7,6 +7,7 @@
 static cog_status send_state(cog_worker *w, int64_t request, int32_t message) {
     cog_frame_header header = cog_frame_make(COG_FRAME_STATE, w->index + 1, request);
     header.message = message;
+    header.mode = (uint16_t)w->version;
     header.bytes = w->state.used;
     return w->job->transport->ops->send(w->job->transport, w->index + 1, 0, &header, w->state.data);
 }
@@ -26,8 +27,9 @@ static cog_status save_replica(cog_worker *w) {
 }
 
 cog_status cog_worker_save(cog_worker *w, const cog_frame_header *h) {
+    const bool is_meant = w->was_asked && w->request == (uint16_t)h->message;
     for (int i = 0; i < w->count; i++) {
-        cog_channel_settle(w->channel[i], h->accepted >> i & 1);
+        cog_channel_settle(w->channel[i], is_meant && (h->accepted >> i & 1));
         w->state.used = 0;
         COG_TRY(cog_channel_save(w->channel[i], false, &w->state));
         COG_TRY(send_state(w, h->round, w->first + i));

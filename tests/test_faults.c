@@ -271,6 +271,32 @@ Test(faults, a_run_with_kills_is_repeated_without_them) {
     rmdir(folder);
 }
 
+/* A request that is lost takes along what it says of the answer before and the parameters that it
+ * brings: the checkpoint that brings the worker back says so again. */
+Test(faults, a_request_lost_before_a_checkpoint_leaves_no_trace) {
+    static const char *const faults[] = {
+        "drop:at=before-encode,round=14", "half-write:at=before-encode,round=13,worker=2",
+        "drop:at=mid-send,round=14",
+        "drop:at=before-encode,round=14+kill:at=after-send,round=8,back=0"};
+    static const char *const channels[] = {"identity:predict=difference",
+                                           "topk:ratio=0.2,predict=linear",
+                                           "topk:ratio=0.2,feedback=1"};
+    make_folder();
+    for (size_t i = 0; i < 12; i++) {
+        cog_engine_config c = small();
+        c.code = "lwpd:wait=3";
+        c.channel = channels[i % 3];
+        c.stragglers = "exp:mean=0.001";
+        c.optimizer = "momentum:rate=0.05";
+        c.downlink = i % 2 == 0 ? "delta" : "fp32";
+        c.faults = faults[i / 3];
+        expect_repeated(c, true);
+    }
+    unlink(path);
+    unlink(state);
+    rmdir(folder);
+}
+
 /* What a checkpoint of a run holds is the run's, also when a worker dies while it is asked. */
 Test(faults, a_worker_may_die_during_a_checkpoint) {
     make_folder();
