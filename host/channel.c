@@ -185,6 +185,8 @@ const cog_quantizer *cog_channel_summed(const cog_channel *c) {
     return c->quantizer.ops->aggregate != NULL ? &c->quantizer : NULL;
 }
 
+bool cog_channel_predicts(const cog_channel *c) { return c->mirror != NULL; }
+
 double cog_channel_momentum(const cog_channel *c) { return c->momentum; }
 
 bool cog_channel_sends_all(const cog_channel *c) {

@@ -55,6 +55,7 @@ const cog_quantizer *cog_channel_summed(const cog_channel *channel);
 bool cog_channel_is_exact(const cog_channel *channel);
 
 /* Of the velocity that senders keep; 0 without. */
+bool cog_channel_predicts(const cog_channel *channel);
 double cog_channel_momentum(const cog_channel *channel);
 
 /* Does a message speak of every entry, with an error below its own energy? Not where entries are
@@ -92,6 +93,14 @@ const void *cog_channel_payload(const cog_channel *channel, size_t *bytes);
  * ERR_FORMAT   it is not the state of such a channel's end */
 cog_status cog_channel_save(cog_channel *channel, bool with_payload, cog_blob *out);
 cog_status cog_channel_load(cog_channel *channel, const void *state, size_t bytes);
+
+/* Sender, in host memory: what it owes and the velocity of its momentum, [n], to be read or set;
+ * NULL where there is none. */
+void cog_channel_memories(cog_channel *channel, float **error, float **velocity);
+
+/* Between senders of one kind, in host memory: random choices and carried thresholds go on there.
+ */
+void cog_channel_copy_state(cog_channel *to, const cog_channel *from);
 
 /* The most that a sender of this kind saves; either end knows. */
 size_t cog_channel_max_state(const cog_channel *channel);

@@ -5,6 +5,8 @@
  *
  * each where there is one. Random choices are a function of the quantizer's state and of the seed,
  * so nothing else need be kept of them. */
+#include <string.h>
+
 #include "channel_parts.h"
 #include "check.h"
 
@@ -110,4 +112,16 @@ cog_status cog_channel_load(cog_channel *c, const void *state, size_t bytes) {
     if (c->mirror != NULL) COG_TRY(cog_mirror_load(c->mirror, &span));
     if (!is_sender(c)) COG_TRY(load_payload(c, &h, &span));
     return cog_span_end(&span);
+}
+
+/* ---------------------------------------------------------------- in parts */
+
+void cog_channel_memories(cog_channel *c, float **error, float **velocity) {
+    *error = c->error;
+    *velocity = c->velocity;
+}
+
+void cog_channel_copy_state(cog_channel *to, const cog_channel *from) {
+    const size_t bytes = cog_quantizer_state_bytes(&to->quantizer);
+    if (bytes > 0) memcpy(to->state, from->state, bytes);
 }

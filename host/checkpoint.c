@@ -73,7 +73,7 @@ cog_status cog_checkpoint_add(cog_checkpoint *c, uint32_t kind, int32_t index, c
     return cog_checkpoint_end(c);
 }
 
-static void seal(cog_checkpoint *c) {
+void cog_checkpoint_seal(cog_checkpoint *c) {
     header h = {.version = COG_CHECKPOINT_VERSION, .n_pieces = c->n_pieces, .bytes = c->file.used};
     memcpy(h.magic, magic, sizeof(magic));
     memcpy(c->file.data, &h, sizeof(h));
@@ -125,7 +125,7 @@ static cog_status replace(const cog_blob *file, const char *path, char *other) {
 cog_status cog_checkpoint_write(cog_checkpoint *c, const char *path) {
     char *other = malloc(strlen(path) + sizeof(".partial"));
     COG_CHECK(other != NULL, COG_ERR_MEMORY, "no memory for a file name");
-    seal(c);
+    cog_checkpoint_seal(c);
     const cog_status status = replace(&c->file, path, other);
     const int error = errno;
     free(other);

@@ -57,6 +57,9 @@ cog_status cog_checkpoint_end(cog_checkpoint *checkpoint);
 cog_status cog_checkpoint_add(cog_checkpoint *checkpoint, uint32_t kind, int32_t index,
                               const void *data, size_t bytes);
 
+/* For those who read it where it lies. */
+void cog_checkpoint_seal(cog_checkpoint *checkpoint);
+
 /* Seal it and put it at `path`, in place of what is there. ERR_IO leaves that as it was. */
 cog_status cog_checkpoint_write(cog_checkpoint *checkpoint, const char *path);
 

@@ -225,6 +225,7 @@ void cog_engine_destroy(cog_engine *e) {
     cog_code_destroy(e->code);
     cog_engine_close_history(e);
     free(e->description);
+    free(e->news);
     free(e);
 }
 

@@ -28,6 +28,7 @@ struct cog_engine {
     FILE *record;
     char *record_path, *replay_path; /* or NULL */
     char *description;               /* what that run and this one have in common */
+    char *news;                      /* what resuming has changed, as a sentence; or NULL */
     struct timespec start;
 
     void *workspace;
@@ -51,6 +52,12 @@ cog_status cog_engine_open_faults(cog_engine *engine);
 void cog_engine_strike_checkpoint(const cog_engine *engine, const cog_checkpoint *checkpoint,
                                   const char *path);
 cog_status cog_engine_spoil_checkpoint(const cog_engine *engine, const char *path);
+
+/* engine_replan.c: the number of workers in such a text, 0 without; the same comparison but for who
+ * computes what; and *file, a checkpoint of other workers, made into one of this run's. */
+int32_t cog_engine_workers_of(const char *job);
+cog_status cog_engine_compare_but_workers(const char *mine, const char *theirs);
+cog_status cog_engine_replan(cog_engine *engine, const char *job, int64_t round, void **file);
 
 /* engine_history.c: note the names of files in config; open them before the first round; close. */
 cog_status cog_engine_name_history(cog_engine *engine);

@@ -138,14 +138,18 @@ static cog_status find_piece(const void *file, uint32_t kind, cog_piece *out) {
     COG_FAIL(COG_ERR_FORMAT, "a checkpoint lacks its piece of kind %u", kind);
 }
 
-static cog_status check_job(const cog_engine *e, const void *file) {
-    cog_piece job;
-    COG_TRY(find_piece(file, COG_PIECE_JOB, &job));
-    COG_CHECK(job.bytes > 0 && ((const char *)job.data)[job.bytes - 1] == '\0', COG_ERR_FORMAT,
+/* *job lies in the file. Who computes what may differ, if the number of workers does. */
+static cog_status check_job(const cog_engine *e, const void *file, const char **job) {
+    cog_piece piece;
+    COG_TRY(find_piece(file, COG_PIECE_JOB, &piece));
+    *job = piece.data;
+    COG_CHECK(piece.bytes > 0 && (*job)[piece.bytes - 1] == '\0', COG_ERR_FORMAT,
               "a checkpoint does not say of which run it is");
     char *text;
     COG_TRY(cog_engine_job(e, &text));
-    const cog_status status = cog_engine_compare("checkpoint", text, job.data);
+    const cog_status status = cog_engine_workers_of(*job) == e->config.n_workers
+                                  ? cog_engine_compare("checkpoint", text, *job)
+                                  : cog_engine_compare_but_workers(text, *job);
     free(text);
     return status;
 }
@@ -179,18 +183,24 @@ static cog_status load_vector(cog_engine *e, const void *file, uint32_t kind, fl
     return cog_device_sync(e->device);
 }
 
-static cog_status load_all(cog_engine *e, const void *file, int64_t *round) {
+/* *file may become another one on the way. */
+static cog_status load_all(cog_engine *e, void **file, int64_t *round) {
     float *state = cog_optimizer_state(cog_replica_optimizer(e->replica));
+    const char *job;
     run_state run;
-    COG_TRY(check_job(e, file));
-    COG_TRY(load_run(e, file, &run));
+    COG_TRY(check_job(e, *file, &job));
+    COG_TRY(load_run(e, *file, &run));
+    if (cog_engine_workers_of(job) != e->config.n_workers)
+        COG_TRY(cog_engine_replan(e, job, run.round, file));
     COG_TRY(
-        load_vector(e, file, COG_PIECE_PARAMS, cog_replica_params(e->replica), params_bytes(e)));
-    COG_TRY(load_vector(e, file, COG_PIECE_OPTIMIZER, state, optimizer_bytes(e)));
+        load_vector(e, *file, COG_PIECE_PARAMS, cog_replica_params(e->replica), params_bytes(e)));
+    COG_TRY(load_vector(e, *file, COG_PIECE_OPTIMIZER, state, optimizer_bytes(e)));
     cog_replica_changed(e->replica);
     *round = run.round;
     return COG_OK;
 }
+
+const char *cog_engine_news(const cog_engine *e) { return e->news != NULL ? e->news : ""; }
 
 cog_status cog_engine_load(cog_engine *e, const char *path) {
     void *file;
@@ -199,7 +209,7 @@ cog_status cog_engine_load(cog_engine *e, const char *path) {
     COG_TRY(check_role(e));
     COG_CHECK(!e->started, COG_ERR_ARGUMENT, "a run that has begun is not resumed");
     COG_TRY(cog_checkpoint_read(path, &file, &bytes));
-    const cog_status status = load_all(e, file, &round);
+    const cog_status status = load_all(e, &file, &round);
     if (status == COG_OK) return cog_server_load(&e->server, file, round);
     free(file);
     return status;

@@ -300,10 +300,11 @@ Test(checkpoint, another_configuration_is_refused_with_both_values) {
     other[3].seed = 2;
     other[4].batch = 8;
     other[5].downlink = "fp32";
-    other[6].n_workers = 9;
+    other[6].n_workers = 9; /* who computes what may differ, the rest not */
+    other[6].batch = 9;
     other[7].model = "mlp:hidden=4";
     static const char *const words[] = {"kasync:k=4", "topk:ratio=0.2", "sgd:rate=0.5", "seed = 1",
-                                        "batch = 16", "delta",          "workers = 8'", "softmax"};
+                                        "batch = 16", "delta",          "batch = 16'",  "softmax"};
     for (int i = 0; i < 8; i++) expect_refused(&other[i], COG_ERR_ARGUMENT, words[i]);
     other[0] = c;
     other[0].stragglers = "exp:mean=1";

@@ -251,6 +251,8 @@ static void keep_last(session *s, int64_t round) {
 /* ---- the run --------------------------------------------------------------------------------- */
 
 static void train(session *s) {
+    const char *news = cog_engine_news(s->engine);
+    if (news[0] != '\0') printf("%s: %s.\n", s->out->options->name, news);
     const cog_report start = cog_engine_report(s->engine);
     look(s, &start);
     if (!s->ended) {

@@ -146,10 +146,18 @@ cog_status cog_engine_save(cog_engine *engine, const char *path);
 /* Go on from a checkpoint, in an engine that has not run yet. The configuration is that of the run
  * that was saved; transport, device, stragglers, faults, staleness, report_every, timeout and
  * max_amplification may differ. After a failure the engine can only be destroyed.
+ *     The number of workers may differ too, and with it the code, as long as its plan has as many
+ * blocks. Parameters, optimizer and counters are kept, and the sum of what the workers' error
+ * feedback and momentum carry, weighted as the code decodes when all answer: the new workers carry
+ * shares of it. Predictors begin anew.
  * ERR_IO         it cannot be read
  * ERR_FORMAT     it is no checkpoint, of another version or damaged
  * ERR_ARGUMENT   it is of a run of another kind; the sentence names both */
 cog_status cog_engine_load(cog_engine *engine, const char *path);
+
+/* What became of a run with another number of workers, as a sentence for its user; "" when nothing
+ * is new. It lives as long as the engine. */
+const char *cog_engine_news(const cog_engine *engine);
 
 /* Mean loss and share of correct rows (0 for a regression) on a data set, at the server's
  * parameters.

@@ -60,6 +60,24 @@ class Resume(cli.Case):
         self.train("--rounds", "1", "--resume", "kept", "--checkpoint", "kept")
         self.assertEqual(self.files(), ["kept/checkpoint"])
 
+    def test_another_number_of_workers_goes_on_and_says_so(self):
+        code = ("--code", "lwpd:weight=2", "--channel", "topk:ratio=0.1,feedback=1")
+        self.train(*code, "--rounds", "50", "--checkpoint", "kept", "--out", "first")
+        whole = self.train(*code, "--rounds", "200", "--json", "whole.json")
+        for command, n in ((("train", "--workers", "12"), 12), (("launch", "-n", "16", "train"), 16)):
+            done = self.run_cograd(*command, *cli.SMALL, *code, "--rounds", "200", "--resume", "kept",
+                                   "--out", "out")
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            self.assertIn(f"resumed with {n} workers where there were 8: parameters, optimizer, and the sum of "
+                          "what workers owed are kept.", done.stdout)
+            log = self.log("out")
+            self.assertEqual(min(log), 50)
+            self.assertEqual(log[50]["train_loss"], self.log("first")[50]["train_loss"])
+            self.assertLess(log[200]["train_loss"], 1.05 * self.record("whole.json")["train_loss"])
+        self.assertNotIn("resumed", whole.stdout)
+        self.assert_refused(("train", *cli.SMALL, "--rounds", "60", "--resume", "kept", *code, "--code",
+                             "replication:blocks=3", "--workers", "9"), 2, "8 workers and 2 blocks", "9 and 3")
+
     def test_what_cannot_be_resumed_is_refused(self):
         self.train("--rounds", "5", "--checkpoint", "kept")
         train = ("train", *cli.SMALL, "--rounds", "9", "--out", "out", "--resume")
