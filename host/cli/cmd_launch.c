@@ -44,8 +44,9 @@ typedef struct launch {
     char address[64], token[32], transport[256];
     const char *server[MOST_ARGUMENTS];
     int n_arguments; /* of them */
-    /* Where the run keeps its checkpoint, its path, and what lay there before; NULL without. */
-    const char *folder;
+    /* Where the run keeps its checkpoint, its path, and what lay there before; NULL without. And
+     * the spec of its code. */
+    const char *folder, *code;
     char *checkpoint;
     struct stat before;
 } launch;
@@ -128,14 +129,34 @@ static int find_checkpoint(int argc, char **argv, launch *l) {
     const int status = cog_options_parse(COG_FOR_TRAIN, argc - l->first, argv + l->first, &options);
     if (status != 0 || options.checkpoint == NULL) return status;
     l->folder = options.checkpoint;
+    l->code = options.code;
     l->checkpoint = cog_path_join(l->folder, cog_checkpoint_name);
     if (l->checkpoint == NULL) return COG_EXIT_FAILED;
     l->before = look_at(l->checkpoint);
     return 0;
 }
 
+/* Is every round that of all workers, so that nothing is under way when one ends? */
+static bool waits_for_all(const char *spec, int n_workers) {
+    cog_code *code;
+    if (cog_code_create(spec, n_workers, &code) != COG_OK)
+        return true; /* the server will say why */
+    const int32_t n = cog_code_plan(code)->n_messages;
+    uint8_t *arrived = malloc((size_t)n);
+    bool ready = false;
+    for (int32_t m = 0; arrived != NULL && m < n && !ready; m++) {
+        memset(arrived, 1, (size_t)n);
+        arrived[m] = 0;
+        const cog_arrivals arrivals = {.n_messages = n, .n_arrived = n - 1, .arrived = arrived};
+        ready = cog_code_ready(code, &arrivals);
+    }
+    free(arrived);
+    cog_code_destroy(code);
+    return !ready;
+}
+
 /* From its checkpoint; one that this run did not write is of another run. */
-static const char *const *begin_again(void *user) {
+static const char *const *begin_again(void *user, const char *how) {
     launch *l = user;
     if (l->checkpoint == NULL) return NULL;
     const struct stat now = look_at(l->checkpoint), *then = &l->before;
@@ -143,6 +164,11 @@ static const char *const *begin_again(void *user) {
                          now.st_mtim.tv_nsec != then->st_mtim.tv_nsec;
     l->server[l->n_arguments] = is_ours ? "--resume" : NULL;
     l->server[l->n_arguments + 1] = l->folder;
+    cog_complain(0, "the server %s; it is started anew, %s%s", how,
+                 is_ours ? "from its checkpoint" : "from the beginning",
+                 waits_for_all(l->code, l->n_workers)
+                     ? ""
+                     : ". Rounds do not wait for all workers, so they will not repeat bit for bit");
     return l->server;
 }
 

@@ -116,13 +116,11 @@ static int after_server(cog_crew *crew, int status, const sigset_t *mask) {
     note_end(hand);
     const bool may = WIFSIGNALED(status) && crew->n_signals == 0 && crew->server_again != NULL &&
                      hand->quick_ends < MAX_QUICK_ENDS;
-    const char *const *argv = may ? crew->server_again(crew->user) : NULL;
+    describe(status, how, sizeof(how));
+    const char *const *argv = may ? crew->server_again(crew->user, how) : NULL;
     crew->over = argv == NULL;
     crew->exit_status = exit_status_of(status);
-    if (crew->over) return 0;
-    describe(status, how, sizeof(how));
-    cog_complain(0, "the server %s; it is started anew", how);
-    return begin(crew, hand, argv, SIGTERM, mask);
+    return crew->over ? 0 : begin(crew, hand, argv, SIGTERM, mask);
 }
 
 /* Everybody who has ended since. */

@@ -15,9 +15,9 @@ typedef struct cog_hand {
 
 typedef struct cog_crew {
     const char *const *server_argv; /* NULL-terminated, of this very program, as the next two */
-    /* (optional) Asked when a signal has ended the server: with what it is started anew. NULL
-     * without, and for an answer: the crew ends then. */
-    const char *const *(*server_again)(void *user);
+    /* (optional) Asked when a signal has ended the server, as `how` says: with what it is started
+     * anew, after a sentence about it. NULL without, and for an answer: the crew ends then. */
+    const char *const *(*server_again)(void *user, const char *how);
     void *user;
     const char *const *worker_argv; /* with "" where the rank goes */
     int n_workers;

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""kills.py PROGRAM SOURCE_DIR [--runs N] [--servers M] [--seed S] [--json FILE]
+"""kills.py PROGRAM SOURCE_DIR [--runs N] [--servers M] [--mixed K] [--seed S] [--json FILE]
 
 A campaign: runs whose processes are killed at random moments, over ZeroMQ, on digits of MNIST.
 
@@ -9,6 +9,7 @@ A campaign: runs whose processes are killed at random moments, over ZeroMQ, on d
     servers   M runs that wait for all workers, whose server gets SIGKILL and is started anew by
               `cograd launch --restart`. What follows the last checkpoint must be the undisturbed run,
               bit for bit
+    mixed     K runs that lose their server and 3 workers, all of which are started anew
 
 and after every run the processes, the files of /tmp and /dev/shm, System V's shared memory and the
 sockets of this machine must be those of before. Where that is allowed, everything happens in
@@ -185,6 +186,10 @@ class Run:
             time.sleep(0.001)
         return False
 
+    def wait_for(self, path):
+        while self.process.poll() is None and not path.exists():
+            time.sleep(0.001)
+
     def finish(self):
         """Status and output; a run that does not end is ended, with status None."""
         try:
@@ -290,14 +295,40 @@ class Campaign:
         return {"runs": n, "ended_well": len(times), "workers_killed": landed, "undisturbed": accuracies,
                 "off": offs, "seconds": times}
 
+    def kill_all(self, n, report=print):
+        """A server and some of its workers, everybody started anew: nothing is the same, but all end well."""
+        accuracies, seconds, _ = self.undisturbed(SOME, max(1, min(3, n)))
+        expected, length, offs, times, landed = statistics.mean(accuracies), max(seconds), [], [], 0
+        for i in range(n):
+            victims = [("--rank", str(r)) for r in self.random.sample(range(1, N_WORKERS + 1), N_KILLED)]
+            victims += [("--transport",)]
+            kills = sorted((self.random.uniform(0, length), victim) for victim in victims)
+            name = f"mixed run {i}, " + ", ".join(f"{' '.join(v)} at {t:.2f} s" for t, v in kills)
+            run = self.begin(*SOME, *KEPT, restart=True)
+            landed += sum(run.kill_at(t, *victim) for t, victim in kills)
+            if not self.end(run, name, self.OUTPUTS | {"kept/checkpoint"}):
+                continue
+            times.append(run.age())
+            offs.append(self.record()["test_accuracy"] - expected)
+            if abs(offs[-1]) > MOST_OFF:
+                self.blame(name, f"accuracy {expected + offs[-1]:.4f}, undisturbed {expected:.4f}")
+        if times:
+            report(f"{len(times)} of {n} runs of which all is started anew ended well, {landed} processes killed: "
+                   f"accuracy off by {spread(offs)}, seconds {spread(times)}")
+        return {"runs": n, "ended_well": len(times), "killed": landed, "off": offs, "seconds": times}
+
     def kill_servers(self, n, report=print):
         _, seconds, whole = self.undisturbed(ALL, 1)
         times, landed, first = [], 0, []
         for i in range(n):
-            moments = sorted(self.random.uniform(0, seconds[0]) for _ in range(1 + i % 2))
-            name = f"server run {i}, at " + ", ".join(f"{t:.2f} s" for t in moments)
+            # every third at any time, the others once there is something to go on from
+            delays = [self.random.uniform(0, seconds[0] / (1 if i % 3 == 0 else 3)) for _ in range(1 + i % 2)]
+            name = f"server run {i}, after " + ", ".join(f"{t:.2f} s" for t in delays)
             run = self.begin(*ALL, *KEPT, restart=True)
-            landed += sum(run.kill_at(t, "--transport") for t in moments)
+            for delay in delays:
+                if i % 3 > 0:
+                    run.wait_for(self.folder / "kept/checkpoint")
+                landed += run.kill_at(run.age() + delay, "--transport")
             if not self.end(run, name, self.OUTPUTS | {"kept/checkpoint"}):
                 continue
             times.append(run.age())
@@ -327,6 +358,7 @@ def main():
     parser.add_argument("source")
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--servers", type=int, default=20)
+    parser.add_argument("--mixed", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json")
     options = parser.parse_args()
@@ -342,6 +374,8 @@ def main():
             found["workers"] = campaign.kill_workers(options.runs, say)
         if options.servers > 0:
             found["servers"] = campaign.kill_servers(options.servers, say)
+        if options.mixed > 0:
+            found["mixed"] = campaign.kill_all(options.mixed, say)
         found["broken"] = campaign.broken
     finally:
         shutil.rmtree(campaign.folder)

@@ -13,7 +13,7 @@ import kills
 class Kills(cli.Case):
     def test_a_few_kills_of_workers_and_of_a_server(self):
         done = subprocess.run([sys.executable, kills.__file__, cli.PROGRAM, str(cli.SOURCE), "--runs", "2",
-                               "--servers", "1", "--json", "kills.json"], text=True, cwd=self.folder,
+                               "--servers", "1", "--mixed", "0", "--json", "kills.json"], text=True, cwd=self.folder,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=500)
         self.assertEqual(done.returncode, 0, done.stdout)
         found = self.record("kills.json")

@@ -126,12 +126,13 @@ class Launch(cli.Case):
         for options in self.MEMORIES:
             options = (*PROBLEM[:-2], *options, "--rounds", "80")
             process = self.launch("--restart", "train", *options, *SLOW, *self.KEPT, "--out", "killed", n=8)
-            self.kill_server(process, 10, 40)
+            self.kill_server(process, 20, 50)
             err = self.finish(process, 0)
-            self.assertEqual((err.count("\n"), err.count("the server was ended by signal 9")), (2, 2), err)
+            self.assertEqual(err, 2 * "cograd launch: the server was ended by signal 9 (Killed); it is started "
+                                      "anew, from its checkpoint\n")
             self.assert_nobody_left()
             self.run_cograd("train", *options, "--out", "whole")
-            self.assertLessEqual(self.assert_rest_of_the_run("killed", "whole"), 6)
+            self.assertLessEqual(self.assert_rest_of_the_run("killed", "whole"), 5)
             for folder in ("killed", "whole"):  # and no temporary file
                 found = sorted(f.name for f in (self.folder / folder).iterdir())
                 self.assertEqual([f for f in found if f != "curves.png"],
@@ -146,9 +147,17 @@ class Launch(cli.Case):
         process = self.launch("--restart", "train", *options, *SLOW, "--checkpoint", "kept",
                               "--checkpoint-every", "1000", "--out", "killed")
         self.kill_server(process, 10)
-        self.assertIn("started anew", self.finish(process, 0))
+        self.assert_one_sentence(self.finish(process, 0), "started anew, from the beginning")
         self.run_cograd("train", *options, "--workers", "4", "--out", "whole")
         self.assertEqual(self.assert_rest_of_the_run("killed", "whole"), 4)
+        self.assert_nobody_left()
+
+    def test_where_a_run_cannot_repeat_it_says_so_and_goes_on(self):
+        options = (*PROBLEM, "--code", "lwpd:weight=2,wait=6", "--rounds", "60")
+        process = self.launch("--restart", "train", *options, *SLOW, *self.KEPT, n=8)
+        self.kill_server(process, 20)
+        self.assert_one_sentence(self.finish(process, 0), "from its checkpoint", "not repeat bit for bit")
+        self.assertEqual(self.record()["rounds"], 60)
         self.assert_nobody_left()
 
     def test_an_interrupt_ends_the_run_in_good_order(self):
