@@ -226,6 +226,7 @@ void cog_engine_destroy(cog_engine *e) {
     cog_engine_close_history(e);
     free(e->description);
     free(e->news);
+    free(e->old_note);
     free(e);
 }
 

@@ -28,7 +28,10 @@ struct cog_engine {
     FILE *record;
     char *record_path, *replay_path; /* or NULL */
     char *description;               /* what that run and this one have in common */
-    char *news;                      /* what resuming has changed, as a sentence; or NULL */
+    const void *note;                /* the caller's, for checkpoints */
+    void *old_note;                  /* of the one that was loaded, or NULL */
+    size_t note_bytes, old_note_bytes;
+    char *news; /* what resuming has changed, as a sentence; or NULL */
     struct timespec start;
 
     void *workspace;

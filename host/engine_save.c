@@ -112,6 +112,8 @@ static cog_status collect(cog_engine *e, cog_checkpoint *out) {
     COG_TRY(add_job(e, out));
     COG_TRY(cog_server_save(&e->server, out));
     COG_TRY(add_run(e, out));
+    if (e->note_bytes > 0)
+        COG_TRY(cog_checkpoint_add(out, COG_PIECE_NOTE, 0, e->note, e->note_bytes));
     COG_TRY(add_vector(e, COG_PIECE_PARAMS, cog_replica_params(e->replica), params_bytes(e), out));
     return add_vector(e, COG_PIECE_OPTIMIZER, state, optimizer_bytes(e), out);
 }
@@ -183,6 +185,17 @@ static cog_status load_vector(cog_engine *e, const void *file, uint32_t kind, fl
     return cog_device_sync(e->device);
 }
 
+static cog_status load_note(cog_engine *e, const void *file) {
+    cog_piece piece;
+    if (find_piece(file, COG_PIECE_NOTE, &piece) != COG_OK || piece.bytes == 0) return COG_OK;
+    e->old_note = malloc(piece.bytes);
+    COG_CHECK(e->old_note != NULL, COG_ERR_MEMORY, "no memory for a note of %zu bytes",
+              piece.bytes);
+    memcpy(e->old_note, piece.data, piece.bytes);
+    e->old_note_bytes = piece.bytes;
+    return COG_OK;
+}
+
 /* *file may become another one on the way. */
 static cog_status load_all(cog_engine *e, void **file, int64_t *round) {
     float *state = cog_optimizer_state(cog_replica_optimizer(e->replica));
@@ -190,6 +203,7 @@ static cog_status load_all(cog_engine *e, void **file, int64_t *round) {
     run_state run;
     COG_TRY(check_job(e, *file, &job));
     COG_TRY(load_run(e, *file, &run));
+    COG_TRY(load_note(e, *file));
     if (cog_engine_workers_of(job) != e->config.n_workers)
         COG_TRY(cog_engine_replan(e, job, run.round, file));
     COG_TRY(
@@ -198,6 +212,16 @@ static cog_status load_all(cog_engine *e, void **file, int64_t *round) {
     cog_replica_changed(e->replica);
     *round = run.round;
     return COG_OK;
+}
+
+void cog_engine_set_note(cog_engine *e, const void *note, size_t bytes) {
+    e->note = note;
+    e->note_bytes = note != NULL ? bytes : 0;
+}
+
+const void *cog_engine_note(const cog_engine *e, size_t *bytes) {
+    *bytes = e->old_note_bytes;
+    return e->old_note;
 }
 
 const char *cog_engine_news(const cog_engine *e) { return e->news != NULL ? e->news : ""; }

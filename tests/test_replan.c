@@ -175,6 +175,30 @@ Test(replan, the_sum_of_what_workers_owe_survives_a_change_of_their_number) {
     remove_folder();
 }
 
+/* It is handed back as it was, whoever goes on; without one there is none. */
+Test(replan, a_note_of_the_caller_travels_along) {
+    static const char note[] = "what the caller wants to know\0 again";
+    make_folder();
+    cog_engine_config c = small();
+    for (int with = 0; with < 2; with++) {
+        cog_engine *e = engine_after(&c, 1);
+        if (with) cog_engine_set_note(e, note, sizeof(note));
+        cr_assert_eq(cog_engine_save(e, before), COG_OK);
+        cog_engine_destroy(e);
+        for (int n = 8; n <= 12; n += 4) {
+            cog_engine_config other = c;
+            other.n_workers = n;
+            size_t bytes = 1;
+            e = resume(&other);
+            const void *found = cog_engine_note(e, &bytes);
+            cr_assert_eq(bytes, with ? sizeof(note) : 0);
+            cr_assert(with ? memcmp(found, note, sizeof(note)) == 0 : found == NULL);
+            cog_engine_destroy(e);
+        }
+    }
+    remove_folder();
+}
+
 /* There is nothing to owe; Adam's state is the workers' own. */
 Test(replan, an_all_reduce_goes_on_with_other_workers) {
     make_folder();

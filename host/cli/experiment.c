@@ -198,7 +198,14 @@ static void look(session *s, const cog_report *report) {
         end(s, COG_END_TARGET, 0);
 }
 
+/* What was reported so far travels in the checkpoint, as it lies. */
+static void note_points(session *s) {
+    const cog_experiment *e = s->out;
+    cog_engine_set_note(s->engine, e->points, (size_t)e->n_points * sizeof(*e->points));
+}
+
 static void keep(session *s, int64_t round) {
+    note_points(s);
     const cog_status status = cog_engine_save(s->engine, s->checkpoint);
     if (status == COG_OK) s->checkpoint_round = round;
     if (status != COG_OK && cog_interrupt_signal() == 0) fail(s, status);
@@ -219,6 +226,32 @@ static bool on_report(const cog_report *report, void *user) {
 }
 
 /* ---- checkpoints ----------------------------------------------------------------------------- */
+
+static bool are_points(const cog_point *points, size_t n, int64_t round) {
+    for (size_t i = 0; i < n; i++) {
+        const cog_report *r = &points[i].report;
+        const int64_t before = i > 0 ? points[i - 1].report.round : -1;
+        if (r->round <= before || r->round > round || !(r->seconds >= 0)) return false;
+    }
+    return true;
+}
+
+/* The log begins where the run once began. The round of the checkpoint itself is looked at again.
+ */
+static int recall_points(session *s, int64_t round) {
+    size_t bytes;
+    const cog_point *points = cog_engine_note(s->engine, &bytes);
+    const size_t n = bytes / sizeof(*points);
+    if (bytes % sizeof(*points) != 0 || !are_points(points, n, round)) return 0;
+    int status = 0;
+    s->out->is_past = true;
+    for (size_t i = 0; i < n && points[i].report.round < round && status == 0; i++) {
+        status = remember(s->out, &points[i]);
+        if (status == 0) status = s->follow(s->out, s->user);
+    }
+    s->out->is_past = false;
+    return status;
+}
 
 static cog_status resume(cog_engine *engine, const char *folder) {
     char *path = cog_path_join(folder, cog_checkpoint_name);
@@ -244,6 +277,7 @@ static void keep_last(session *s, int64_t round) {
     if (s->checkpoint == NULL || s->checkpoint_round == round) return;
     if (s->ended && (ending == COG_END_FAILED || ending == COG_END_DIVERGED)) return;
     if (cog_interrupt_signal() != 0) s->finish_by = now() + last_patience;
+    note_points(s);
     const cog_status status = cog_engine_save(s->engine, s->checkpoint);
     if (status != COG_OK && s->finish_by == 0) fail(s, status);
 }
@@ -254,6 +288,8 @@ static void train(session *s) {
     const char *news = cog_engine_news(s->engine);
     if (news[0] != '\0') printf("%s: %s.\n", s->out->options->name, news);
     const cog_report start = cog_engine_report(s->engine);
+    const int failed = recall_points(s, start.round);
+    if (failed != 0) end(s, COG_END_OUTPUT, failed);
     look(s, &start);
     if (!s->ended) {
         s->spent = 0; /* the engine's clock starts now */

@@ -36,6 +36,7 @@ typedef struct cog_experiment {
     bool is_virtual;   /* time is that of a simulated cluster */
     cog_point *points; /* [n_points] */
     int n_points, capacity;
+    bool is_past; /* the last of them is of the run that this one goes on from */
     cog_ending ending;
     double train_loss; /* over all training rows, at the end */
     char error[512];   /* the engine's sentence when it failed */

@@ -34,7 +34,7 @@ int cog_outputs_follow(const cog_experiment *experiment, void *user) {
     int status = outputs->log.stream != NULL ? cog_log_point(experiment, &outputs->log) : 0;
     if (status != 0) /* the record would go to the same full disk: do not complain twice */
         cog_outputs_discard(outputs);
-    else
+    else if (!experiment->is_past)
         status = cog_progress_show(experiment);
     outputs->lost = outputs->lost || status != 0;
     return status;

@@ -20,6 +20,7 @@
 #define COG_ENGINE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "cograd/code.h"
@@ -154,6 +155,12 @@ cog_status cog_engine_save(cog_engine *engine, const char *path);
  * ERR_FORMAT     it is no checkpoint, of another version or damaged
  * ERR_ARGUMENT   it is of a run of another kind; the sentence names both */
 cog_status cog_engine_load(cog_engine *engine, const char *path);
+
+/* Bytes of the caller's own, such as its log, which checkpoints carry from now on. They are
+ * borrowed and stay in place until the next call, or the engine's end. */
+void cog_engine_set_note(cog_engine *engine, const void *note, size_t bytes);
+/* Those in the checkpoint that was loaded; NULL without. They live as long as the engine. */
+const void *cog_engine_note(const cog_engine *engine, size_t *bytes);
 
 /* What became of a run with another number of workers, as a sentence for its user; "" when nothing
  * is new. It lives as long as the engine. */

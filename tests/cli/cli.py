@@ -60,16 +60,13 @@ class Case(unittest.TestCase):
     # Of a line of the log: what no clock and no name changes.
     SAME = ("train_loss", "test_loss", "test_accuracy", "bytes_up", "bytes_down", "messages_used")
 
-    def assert_rest_of_the_run(self, rest, whole):
-        """The lines of one log, bit for bit, are those of another from some round on; how many."""
-        lines = {line["round"]: line for line in self.log(whole)}
-        rest = self.log(rest)
-        self.assertEqual([line["round"] for line in rest],
-                         [r for r in lines if r >= rest[0]["round"]])
-        for line in rest:
+    def assert_same_run(self, one, other):
+        """Two logs are the same, bit for bit and from the first line to the last."""
+        one, other = self.log(one), self.log(other)
+        self.assertEqual([line["round"] for line in one], [line["round"] for line in other])
+        for a, b in zip(one, other):
             for key in self.SAME:
-                self.assertEqual(line[key], lines[line["round"]][key], (key, line["round"]))
-        return len(rest)
+                self.assertEqual(a[key], b[key], (key, a["round"]))
 
     def files(self):
         return sorted(str(f.relative_to(self.folder)) for f in self.folder.rglob("*")
