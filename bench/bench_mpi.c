@@ -1,37 +1,49 @@
 /* bench_mpi.c - the transport 'mpi' next to plain MPI with the same bytes, turn about.
  *
- *   cograd-bench-mpi [PAIRS [MAX_BYTES]]      default 7 16777216; starts itself under mpirun -n 3
+ *   cograd-bench-mpi [PAIRS [MAX_BYTES]]      default 15 16777216; starts itself under mpirun -n 3
  *
  *   up      one worker sends to the server: against a loop of MPI_Send and MPI_Recv
- *   down    the server sends one worker payloads that all differ, so that each is copied, and lets
- *           four of them be under way: against the same loop
+ *   down    the server sends one worker payloads that all differ, so that each is copied: against
+ *           the same loop
+ *   cast    the server sends both workers the same payload, a new one each time, as in a round:
+ *           against a loop of MPI_Bcast
  *   sum     all-reduce of two workers in fp32: against a loop of MPI_Allreduce
  *
- * GB/s are payload bytes of one direction a second, medians over the pairs; `of plain` is the
- * median of the pairs' ratios, with the extremes. */
+ * Down and cast, eight frames to a worker may be under way. GB/s are payload bytes that one worker
+ * sends or gets in a second, medians over the pairs; `of plain` is the median of the pairs' ratios,
+ * with the extremes. `best` compares the quickest turns of either side, which says more on a
+ * machine that has other work. */
 #include <mpi.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "check.h"
 #include "transport.h"
 
-enum { MAX_PAIRS = 99, WORKERS = 2, MOVED_BYTES = 64 << 20, MOST_FRAMES = 2000, UNDER_WAY = 4 };
+enum {
+    MAX_PAIRS = 999,
+    WORKERS = 2,
+    MOVED_BYTES = 32 << 20, /* in a turn, */
+    MOST_FRAMES = 1000,     /* with so many frames at most */
+    FEWEST_FRAMES = 4,      /* and so many at least */
+    RECEIPT = 4,            /* a worker answers every fourth PARAMS */
+};
 
-typedef enum way { UP, DOWN, SUM, QUIT } way;
-static const char *const way_names[] = {"up", "down", "sum"};
+typedef enum way { UP, DOWN, CAST, SUM, QUIT } way;
+static const char *const way_names[] = {"up", "down", "cast", "sum"};
 
 typedef struct bench {
     cog_transport *transport;
     int rank;
     unsigned char *data; /* [max_bytes] */
     size_t max_bytes;
+    MPI_Comm all, workers; /* of the plain loops */
     /* a worker's order under way */
     size_t bytes;
     int n_frames;
+    int64_t n_params; /* frames */
 } bench;
 
 static double seconds(void) {
@@ -42,7 +54,27 @@ static double seconds(void) {
 
 static int frames_of(size_t bytes) {
     const int n = (int)(MOVED_BYTES / bytes);
-    return n > MOST_FRAMES ? MOST_FRAMES : n;
+    return n > MOST_FRAMES ? MOST_FRAMES : n < FEWEST_FRAMES ? FEWEST_FRAMES : n;
+}
+
+/* --- plain MPI ------------------------------------------------------------------------------- */
+
+static bool takes_part(way w, int rank) { return w == SUM ? rank > 0 : w == CAST || rank <= 1; }
+
+/* One rank's part. */
+static void by_mpi(bench *b, way w, size_t bytes) {
+    const int n = frames_of(bytes), from = w == UP ? 1 : 0, to = w == UP ? 0 : 1;
+    for (int i = 0; i < n; i++) {
+        if (w == SUM)
+            MPI_Allreduce(MPI_IN_PLACE, b->data, (int)(bytes / sizeof(float)), MPI_FLOAT, MPI_SUM,
+                          b->workers);
+        else if (w == CAST)
+            MPI_Bcast(b->data, (int)bytes, MPI_BYTE, 0, b->all);
+        else if (b->rank == from)
+            MPI_Send(b->data, (int)bytes, MPI_BYTE, to, 0, b->all);
+        else
+            MPI_Recv(b->data, (int)bytes, MPI_BYTE, from, 0, b->all, MPI_STATUS_IGNORE);
+    }
 }
 
 /* --- a worker of the transport --------------------------------------------------------------- */
@@ -59,82 +91,75 @@ static cog_status sum_again(bench *b) {
                                         (int64_t)(b->bytes / sizeof(float)), false);
 }
 
-/* RUN orders: mode is the way, message the number of frames, round their bytes. */
+/* RUN orders: mode is the way, accepted 1 for plain MPI, round the bytes. */
+static cog_status begin_order(bench *b, const cog_frame_header *h) {
+    b->bytes = (size_t)h->round;
+    b->n_frames = frames_of(b->bytes);
+    b->n_params = 0;
+    if (h->accepted == 1) {
+        by_mpi(b, (way)h->mode, b->bytes);
+        return send_frame(b, COG_FRAME_DONE, 0);
+    }
+    if (h->mode == SUM) return sum_again(b);
+    if (h->mode != UP) return COG_OK;
+    for (int i = 0; i < b->n_frames; i++) COG_TRY(send_frame(b, COG_FRAME_MESSAGE, b->bytes));
+    return send_frame(b, COG_FRAME_DONE, 0);
+}
+
 static cog_status handle(void *worker, const cog_frame *frame) {
     bench *b = worker;
     const cog_frame_header *h = &frame->header;
+    if (h->kind == COG_FRAME_RUN) return begin_order(b, h);
     if (h->kind == COG_FRAME_REDUCED) return sum_again(b);
-    if (h->kind == COG_FRAME_PARAMS) return send_frame(b, COG_FRAME_DECLINE, 0);
-    b->n_frames = h->message;
-    b->bytes = (size_t)h->round;
-    if (h->mode == SUM) return sum_again(b);
-    for (int i = 0; i < b->n_frames && h->mode == UP; i++)
-        COG_TRY(send_frame(b, COG_FRAME_MESSAGE, b->bytes));
-    return send_frame(b, COG_FRAME_DONE, 0);
+    if (++b->n_params == b->n_frames) return send_frame(b, COG_FRAME_DONE, 0);
+    return b->n_params % RECEIPT == 0 ? send_frame(b, COG_FRAME_DECLINE, 0) : COG_OK;
 }
 
 /* --- the server ------------------------------------------------------------------------------ */
 
-static cog_status order(bench *b, int worker, way w, size_t bytes) {
+static cog_status order(bench *b, way w, bool plain, size_t bytes, int *n_orders) {
     cog_frame_header header = cog_frame_make(COG_FRAME_RUN, 0, (int64_t)bytes);
     header.mode = (uint16_t)w;
-    header.message = frames_of(bytes);
-    return b->transport->ops->send(b->transport, 0, worker + 1, &header, NULL);
+    header.accepted = plain;
+    *n_orders = 0;
+    for (int rank = 1; rank <= WORKERS; rank++) {
+        if (!takes_part(w, rank)) continue;
+        COG_TRY(b->transport->ops->send(b->transport, 0, rank, &header, NULL));
+        ++*n_orders;
+    }
+    return COG_OK;
 }
 
-static cog_status wait_for_done(bench *b, int n) {
-    for (cog_frame frame; n > 0; n -= frame.header.kind == COG_FRAME_DONE)
+/* Frames of this kind, so many. */
+static cog_status wait_for(bench *b, cog_frame_kind kind, int n) {
+    for (cog_frame frame; n > 0; n -= frame.header.kind == kind)
         COG_TRY(b->transport->ops->receive(b->transport, 60, &frame));
     return COG_OK;
 }
 
-static cog_status by_transport(bench *b, way w, size_t bytes, double *took) {
-    const double begin = seconds();
+static cog_status send_params(bench *b, size_t bytes, int n_to) {
     cog_frame_header header = cog_frame_make(COG_FRAME_PARAMS, 0, 0);
     header.bytes = bytes;
-    for (int i = 0; i < frames_of(bytes) && w == DOWN; i++) {
-        cog_frame taken;
+    for (int i = 0; i < frames_of(bytes); i++) {
         b->data[0]++;
-        COG_TRY(b->transport->ops->send(b->transport, 0, 1, &header, b->data));
-        if (i >= UNDER_WAY) COG_TRY(b->transport->ops->receive(b->transport, 60, &taken));
+        b->transport->edition++;
+        if (i >= 2 * RECEIPT && i % RECEIPT == 0) COG_TRY(wait_for(b, COG_FRAME_DECLINE, n_to));
+        for (int rank = 1; rank <= n_to; rank++)
+            COG_TRY(b->transport->ops->send(b->transport, 0, rank, &header, b->data));
     }
-    const int n = w == SUM ? WORKERS : 1;
-    for (int i = 0; i < n; i++) COG_TRY(order(b, i, w, bytes));
-    COG_TRY(wait_for_done(b, n));
-    *took = seconds() - begin;
     return COG_OK;
 }
 
-/* --- plain MPI ------------------------------------------------------------------------------- */
-
-/* Ranks without a part in a loop must not spin through it on cores that others need. */
-static void meet(void) {
-    MPI_Request request;
-    int done = 0;
-    MPI_Ibarrier(MPI_COMM_WORLD, &request);
-    for (MPI_Test(&request, &done, MPI_STATUS_IGNORE); !done;
-         MPI_Test(&request, &done, MPI_STATUS_IGNORE))
-        usleep(50);
-}
-
-static double by_mpi(bench *b, MPI_Comm workers, way w, size_t bytes) {
-    const int n = frames_of(bytes), from = w == UP ? 1 : 0, to = w == UP ? 0 : 1;
-    meet();
+/* Seconds from the order to the last worker's DONE. */
+static cog_status turn(bench *b, way w, bool plain, size_t bytes, double *took) {
     const double begin = seconds();
-    for (int i = 0; i < n && w != SUM; i++) {
-        if (b->rank == from) MPI_Send(b->data, (int)bytes, MPI_BYTE, to, 0, MPI_COMM_WORLD);
-        if (b->rank == to)
-            MPI_Recv(b->data, (int)bytes, MPI_BYTE, from, 0, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
-    }
-    for (int i = 0; i < n && w == SUM && b->rank > 0; i++)
-        MPI_Allreduce(MPI_IN_PLACE, b->data, (int)(bytes / sizeof(float)), MPI_FLOAT, MPI_SUM,
-                      workers);
-    double took = seconds() - begin;
-    if (w != SUM) /* done when the last has arrived */
-        MPI_Bcast(&took, 1, MPI_DOUBLE, to, MPI_COMM_WORLD);
-    else
-        MPI_Bcast(&took, 1, MPI_DOUBLE, 1, MPI_COMM_WORLD);
-    return took;
+    int n_orders;
+    COG_TRY(order(b, w, plain, bytes, &n_orders));
+    if (plain && takes_part(w, 0)) by_mpi(b, w, bytes);
+    if (!plain && (w == DOWN || w == CAST)) COG_TRY(send_params(b, bytes, n_orders));
+    COG_TRY(wait_for(b, COG_FRAME_DONE, n_orders));
+    *took = seconds() - begin;
+    return COG_OK;
 }
 
 /* --- both ------------------------------------------------------------------------------------ */
@@ -149,47 +174,42 @@ static void print_row(way w, size_t bytes, int n, double *plain, double *ours, d
     qsort(plain, (size_t)n, sizeof(double), ascending);
     qsort(ours, (size_t)n, sizeof(double), ascending);
     qsort(ratio, (size_t)n, sizeof(double), ascending);
-    printf("%-5s %10zu %10.3g %10.3g %9.2f  (%.2f .. %.2f)\n", way_names[w], bytes,
-           moved / plain[n / 2], moved / ours[n / 2], ratio[n / 2], ratio[0], ratio[n - 1]);
+    printf("%-5s %10zu %10.3g %11.3g %9.2f  (%.2f .. %.2f) %6.2f\n", way_names[w], bytes,
+           moved / plain[n / 2], moved / ours[n / 2], ratio[n / 2], ratio[0], ratio[n - 1],
+           plain[0] / ours[0]);
     fflush(stdout);
 }
 
-/* One pair: the transport runs between its start and stop, which every rank calls. */
-static cog_status run_pair(bench *b, MPI_Comm workers, way w, size_t bytes, double *plain,
-                           double *ours) {
-    memset(b->data, 0, b->max_bytes);
-    *plain = by_mpi(b, workers, w, bytes);
-    meet();
-    memset(b->data, 0, b->max_bytes);
-    COG_TRY(b->transport->ops->start(b->transport));
-    cog_status status = COG_OK;
-    if (b->rank > 0)
-        status = b->transport->ops->serve(b->transport);
-    else {
-        double warm; /* buffers are allocated once in a run */
-        status = by_transport(b, w, bytes, &warm);
-        if (status == COG_OK) status = by_transport(b, w, bytes, ours);
+static cog_status measure(bench *b, way w, size_t bytes, int n_pairs) {
+    double plain[MAX_PAIRS], ours[MAX_PAIRS], ratio[MAX_PAIRS];
+    for (int i = -1; i < n_pairs; i++) { /* the first, in which buffers are made, does not count */
+        const int at = i < 0 ? 0 : i;
+        COG_TRY(turn(b, w, true, bytes, &plain[at]));
+        COG_TRY(turn(b, w, false, bytes, &ours[at]));
+        ratio[at] = plain[at] / ours[at];
     }
-    b->transport->ops->stop(b->transport);
-    return status;
+    print_row(w, bytes, n_pairs, plain, ours, ratio);
+    return COG_OK;
+}
+
+static cog_status measure_all(bench *b, int n_pairs) {
+    puts("way        bytes plain GB/s cograd GB/s  of plain  (extremes)     best");
+    for (way w = UP; w < QUIT; w++)
+        for (size_t bytes = 4096; bytes <= b->max_bytes; bytes *= 16)
+            COG_TRY(measure(b, w, bytes, n_pairs));
+    return COG_OK;
 }
 
 static cog_status run_all(bench *b, int n_pairs) {
-    MPI_Comm workers;
-    MPI_Comm_split(MPI_COMM_WORLD, b->rank > 0, b->rank, &workers);
-    if (b->rank == 0) puts("way        bytes plain GB/s cograd GB/s  of plain  (extremes)");
-    for (way w = UP; w < QUIT; w++)
-        for (size_t bytes = 4096; bytes <= b->max_bytes; bytes *= 16) {
-            double plain[MAX_PAIRS], ours[MAX_PAIRS], ratio[MAX_PAIRS];
-            for (int i = 0; i < n_pairs; i++) {
-                ours[i] = 1;
-                COG_TRY(run_pair(b, workers, w, bytes, &plain[i], &ours[i]));
-                ratio[i] = plain[i] / ours[i];
-            }
-            if (b->rank == 0) print_row(w, bytes, n_pairs, plain, ours, ratio);
-        }
-    MPI_Comm_free(&workers);
-    return COG_OK;
+    MPI_Comm_dup(MPI_COMM_WORLD, &b->all);
+    MPI_Comm_split(b->all, b->rank > 0, b->rank, &b->workers);
+    COG_TRY(b->transport->ops->start(b->transport));
+    const cog_status status =
+        b->rank > 0 ? b->transport->ops->serve(b->transport) : measure_all(b, n_pairs);
+    b->transport->ops->stop(b->transport);
+    MPI_Comm_free(&b->workers);
+    MPI_Comm_free(&b->all);
+    return status;
 }
 
 static cog_status run(bench *b, int n_pairs) {
@@ -205,7 +225,7 @@ static cog_status run(bench *b, int n_pairs) {
 }
 
 int main(int argc, char **argv) {
-    const char *pairs = argc > 1 ? argv[1] : "7", *most = argc > 2 ? argv[2] : "16777216";
+    const char *pairs = argc > 1 ? argv[1] : "15", *most = argc > 2 ? argv[2] : "16777216";
     if (getenv("OMPI_COMM_WORLD_RANK") == NULL) {
         execlp("mpirun", "mpirun", "--oversubscribe", "--allow-run-as-root", "-n", "3", argv[0],
                pairs, most, (char *)NULL);

@@ -27,6 +27,7 @@ struct cog_downlink {
     uint8_t *log; /* [2 * dense bytes]: half of it moves at most once per half filled */
     void *dense;  /* host copy of what is sent whole, of version dense_round */
     int64_t dense_round;
+    int64_t edition; /* changes so far */
 };
 
 static size_t dense_bytes(const cog_downlink *d) {
@@ -107,7 +108,10 @@ void cog_downlink_forget(cog_downlink *d, int64_t round) {
     d->oldest = d->newest = round;
     d->begin = d->end = 0;
     d->dense_round = -1;
+    d->edition++;
 }
+
+int64_t cog_downlink_edition(const cog_downlink *d) { return 1 + d->edition; }
 
 static void drop_oldest(cog_downlink *d) {
     d->oldest++;
@@ -123,6 +127,7 @@ static void compact(cog_downlink *d) {
 }
 
 cog_status cog_downlink_record(cog_downlink *d, int64_t round, const cog_update *update) {
+    d->edition++;
     if (d->kind != DELTA) {
         d->newest = round + 1;
         return COG_OK;
@@ -222,6 +227,7 @@ cog_status cog_downlink_load(cog_downlink *d, int64_t round, const void *state, 
     d->oldest = rounds[0];
     d->newest = round;
     d->dense_round = -1;
+    d->edition++;
     return cog_span_end(&span);
 }
 

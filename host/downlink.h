@@ -58,6 +58,10 @@ cog_status cog_downlink_load(cog_downlink *downlink, int64_t round, const void *
 cog_status cog_downlink_encode(cog_downlink *downlink, int64_t version, cog_downlink_mode *mode,
                                const void **payload, size_t *bytes);
 
+/* Raised by record, forget and load: in between, what encode made stays, and one address and length
+ * stand for the same bytes. Never 0. */
+int64_t cog_downlink_edition(const cog_downlink *downlink);
+
 /* Worker end: bring `replica` from `version` to `round`; the payload comes from a stranger.
  * `update` is scratch. ERR_FORMAT when it does not lead there. */
 cog_status cog_downlink_apply(cog_replica *replica, cog_device *device,

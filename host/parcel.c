@@ -81,10 +81,13 @@ cog_status cog_parcel_take(cog_parcel_pool *pool, const cog_frame_header *header
     return COG_OK;
 }
 
-static bool same_payload(const cog_parcel *last, const cog_frame_header *header,
-                         const void *payload) {
-    return last != NULL && last->frame.header.bytes == header->bytes &&
-           memcmp(last->room, payload, header->bytes) == 0;
+/* Comparing costs as much as the copy that it saves. */
+static bool same_payload(const cog_parcel_pool *pool, int64_t edition,
+                         const cog_frame_header *header, const void *payload) {
+    const cog_parcel *last = pool->last_broadcast;
+    if (last == NULL || last->frame.header.bytes != header->bytes) return false;
+    if (edition != 0) return edition == pool->last_edition && payload == pool->last_payload;
+    return memcmp(last->room, payload, header->bytes) == 0;
 }
 
 static void add_reference(cog_parcel_pool *pool, cog_parcel *lender) {
@@ -93,14 +96,17 @@ static void add_reference(cog_parcel_pool *pool, cog_parcel *lender) {
     pthread_mutex_unlock(&pool->mutex);
 }
 
-cog_status cog_parcel_broadcast(cog_parcel_pool *pool, const cog_frame_header *header,
-                                const void *payload, cog_parcel **out) {
+cog_status cog_parcel_broadcast(cog_parcel_pool *pool, int64_t edition,
+                                const cog_frame_header *header, const void *payload,
+                                cog_parcel **out) {
     if (header->bytes < SHARE_FROM_BYTES) return cog_parcel_take(pool, header, payload, out);
-    if (!same_payload(pool->last_broadcast, header, payload)) {
+    if (!same_payload(pool, edition, header, payload)) {
         cog_parcel *lender;
         COG_TRY(cog_parcel_take(pool, header, payload, &lender));
         cog_parcel_give(pool, pool->last_broadcast);
         pool->last_broadcast = lender;
+        pool->last_payload = payload;
+        pool->last_edition = edition;
     }
     cog_parcel *parcel;
     COG_TRY(take_room(pool, 0, &parcel));

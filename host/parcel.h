@@ -33,6 +33,8 @@ typedef struct cog_parcel_pool {
     bool open;
     cog_parcel *free[COG_PARCEL_CLASSES]; /* stacks */
     cog_parcel *last_broadcast;           /* one reference is the pool's */
+    const void *last_payload;             /* what it is a copy of, */
+    int64_t last_edition;                 /* then */
     cog_parcel *spare;                    /* so that running out of memory can be told */
 } cog_parcel_pool;
 
@@ -48,9 +50,11 @@ cog_status cog_parcel_take(cog_parcel_pool *pool, const cog_frame_header *header
 cog_status cog_parcel_room(cog_parcel_pool *pool, const cog_frame_header *header, cog_parcel **out);
 
 /* A copy, for the server, which tends to send all workers the same bytes: equal payloads in a
- * row are kept once. By one thread at a time. */
-cog_status cog_parcel_broadcast(cog_parcel_pool *pool, const cog_frame_header *header,
-                                const void *payload, cog_parcel **out);
+ * row are kept once. They are compared, unless an edition (transport.h) says that they are equal or
+ * not. By one thread at a time. */
+cog_status cog_parcel_broadcast(cog_parcel_pool *pool, int64_t edition,
+                                const cog_frame_header *header, const void *payload,
+                                cog_parcel **out);
 
 /* A FAULT frame with the calling thread's cog_last_error(). NULL when there is no memory and the
  * spare one is under way: an earlier fault then tells the server to give up. */

@@ -27,7 +27,11 @@ static cog_status ask(cog_server *s, int worker) {
     s->awaited[worker] = s->code->plan.first[worker + 1] - s->code->plan.first[worker];
     s->answers[worker] = s->round;
     s->due[worker] = UINT64_MAX;
-    return s->transport->ops->send(s->transport, 0, worker + 1, &header, payload);
+    s->transport->edition = cog_downlink_edition(s->downlink);
+    const cog_status status =
+        s->transport->ops->send(s->transport, 0, worker + 1, &header, payload);
+    s->transport->edition = 0;
+    return status;
 }
 
 /* Workers still busy with an older round are left alone; and when a round that failed is tried

@@ -142,6 +142,9 @@ struct cog_transport {
     /* What a worker that comes from outside is told: the server's to set before start (borrowed,
      * may be NULL); in such a worker's process, what it was told. */
     const char *settings;
+    /* The server's, around a send: payloads sent in the same edition from the same address are the
+     * same bytes, which then need not be compared. 0, as a rule: nobody knows. */
+    int64_t edition;
     double begin; /* virtual time: where it starts, 0 but when a run is resumed */
     void *state;
 };

@@ -68,7 +68,7 @@ Test(parcel, equal_broadcasts_are_kept_once_and_until_the_last_reader) {
     for (int i = 0; i < 2 * N; i++) {
         const cog_frame_header header = header_of(BYTES);
         memset(bytes, i / N, BYTES);
-        cr_assert_eq(cog_parcel_broadcast(&pool, &header, bytes, &held[i]), COG_OK);
+        cr_assert_eq(cog_parcel_broadcast(&pool, 0, &header, bytes, &held[i]), COG_OK);
         cr_assert_eq(held[i]->frame.payload, held[i / N * N]->frame.payload);
     }
     cr_assert_neq(held[0]->frame.payload, held[N]->frame.payload);
@@ -95,11 +95,36 @@ Test(parcel, broadcasts_of_many_rounds_take_turns_in_two_buffers) {
         const cog_frame_header header = header_of(sizeof(bytes));
         memset(bytes, round, sizeof(bytes));
         for (int i = 0; i < 3; i++)
-            cr_assert_eq(cog_parcel_broadcast(&pool, &header, bytes, &held[i]), COG_OK);
+            cr_assert_eq(cog_parcel_broadcast(&pool, 0, &header, bytes, &held[i]), COG_OK);
         if (round < 2) seen[round] = held[0]->frame.payload;
         cr_assert_eq(held[2]->frame.payload, seen[round % 2], "round %d", round);
         for (int i = 0; i < 3; i++) cog_parcel_give(&pool, held[i]);
     }
+    cog_parcel_pool_close(&pool);
+}
+
+/* An edition is believed: the same one is not looked at again, and another is another. */
+Test(parcel, editions_stand_for_their_bytes) {
+    static unsigned char bytes[2][5000];
+    cog_parcel_pool pool;
+    const struct {
+        int64_t edition;
+        int from;
+        bool is_shared; /* with the one before */
+    } sends[] = {{7, 0, false}, {7, 0, true}, {7, 1, false}, {7, 1, true}, {8, 1, false},
+                 {0, 1, true},  {0, 0, true}, {8, 1, true},  {8, 0, false}};
+    enum { N = sizeof(sends) / sizeof(sends[0]) };
+    cog_parcel *held[N];
+    cr_assert_eq(cog_parcel_pool_open(&pool), COG_OK);
+    for (int i = 0; i < N; i++) {
+        const cog_frame_header header = header_of(sizeof(bytes[0]));
+        cr_assert_eq(
+            cog_parcel_broadcast(&pool, sends[i].edition, &header, bytes[sends[i].from], &held[i]),
+            COG_OK);
+        const bool shared = i > 0 && held[i]->frame.payload == held[i - 1]->frame.payload;
+        cr_assert_eq(shared, sends[i].is_shared, "send %d", i);
+    }
+    for (int i = 0; i < N; i++) cog_parcel_give(&pool, held[i]);
     cog_parcel_pool_close(&pool);
 }
 

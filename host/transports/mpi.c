@@ -93,6 +93,7 @@ static cog_status send(cog_transport *transport, int from, int to, const cog_fra
               transport->self, from);
     if (from != 0) return cog_mpi_send_up(&state->post, header, payload);
     transport->bytes_down += cog_frame_bytes(header);
+    state->post.edition = transport->edition;
     return cog_mpi_send_copy(&state->post, to, COG_MPI_FRAME, header, payload);
 }
 
@@ -222,6 +223,7 @@ static cog_status start(cog_transport *transport) {
               "MPI sends up to %d bytes at once, and frames may take %zu", INT_MAX,
               transport->max_payload);
     state->post.max_payload = transport->max_payload;
+    state->post.is_server = transport->self == 0;
     const cog_status status = start_all(transport);
     state->running = status == COG_OK;
     state->started = cog_clock_seconds();

@@ -1,7 +1,6 @@
 /* mpi_post.c - sends under way, and the looks at what has come. */
 #include "mpi_post.h"
 
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -11,12 +10,14 @@
 #include "../mailbox.h"
 
 enum {
-    SPINS = 2000,   /* looks before a rank that waits begins to sleep between them */
-    NAP_NS = 20000, /* then so long: several ranks may share a core */
+    NAP_NS = 20000, /* between two looks of a rank that has waited long: others may want its core */
     FIRST_FLIGHTS = 16,
     /* Up to here a copy costs less than a second message. A multiple of 16. */
     SHORT = 16384,
 };
+
+/* That long is waited without a nap: longer than most frames take, as a nap of 20 us takes 70. */
+static const double awake_seconds = 1e-3;
 
 cog_status cog_mpi_check(int code, const char *what) {
     if (code == MPI_SUCCESS) return COG_OK;
@@ -33,34 +34,48 @@ cog_status cog_mpi_post_open(cog_mpi_post *post) {
 
 void cog_mpi_post_close(cog_mpi_post *post) {
     cog_parcel_pool_close(&post->pool);
-    free(post->flights);
+    free(post->parcels);
+    free(post->requests);
+    free(post->left);
     *post = (cog_mpi_post){.comm = MPI_COMM_NULL};
 }
 
 /* --- out -------------------------------------------------------------------------------------- */
 
-/* Gives back what has left. */
+/* Gives back what has left. One call asks for all, as every call gives MPI a turn to work. */
 static cog_status reap(cog_mpi_post *post) {
-    int n = 0;
-    for (int i = 0; i < post->n_flights; i++) {
-        cog_mpi_flight *f = &post->flights[i];
-        int done;
-        COG_TRY(cog_mpi_check(MPI_Testall(2, f->requests, &done, MPI_STATUSES_IGNORE), "a send"));
-        if (done)
-            cog_parcel_give(&post->pool, f->parcel);
-        else
-            post->flights[n++] = *f;
+    int n = 0, n_left = 0;
+    if (post->n_flights == 0) return COG_OK;
+    COG_TRY(cog_mpi_check(
+        MPI_Testsome(2 * post->n_flights, post->requests, &n_left, post->left, MPI_STATUSES_IGNORE),
+        "a send"));
+    for (int i = 0; i < post->n_flights && n_left != 0; i++) {
+        MPI_Request *r = &post->requests[2 * i];
+        if (r[0] == MPI_REQUEST_NULL && r[1] == MPI_REQUEST_NULL) {
+            cog_parcel_give(&post->pool, post->parcels[i]);
+            continue;
+        }
+        post->parcels[n] = post->parcels[i];
+        memmove(&post->requests[2 * n++], r, 2 * sizeof(*r));
     }
-    post->n_flights = n;
+    if (n_left != 0) post->n_flights = n;
     return COG_OK;
+}
+
+static bool grow(void **array, size_t bytes) {
+    void *larger = realloc(*array, bytes);
+    if (larger != NULL) *array = larger;
+    return larger != NULL;
 }
 
 static cog_status make_room(cog_mpi_post *post) {
     if (post->n_flights < post->room) return COG_OK;
     const int room = post->room > 0 ? 2 * post->room : FIRST_FLIGHTS;
-    cog_mpi_flight *flights = realloc(post->flights, (size_t)room * sizeof(*flights));
-    COG_CHECK(flights != NULL, COG_ERR_MEMORY, "no memory for %d frames under way", room);
-    post->flights = flights;
+    const size_t n = (size_t)room;
+    COG_CHECK(grow((void **)&post->parcels, n * sizeof(*post->parcels)) &&
+                  grow((void **)&post->requests, 2 * n * sizeof(*post->requests)) &&
+                  grow((void **)&post->left, 2 * n * sizeof(*post->left)),
+              COG_ERR_MEMORY, "no memory for %d frames under way", room);
     post->room = room;
     return COG_OK;
 }
@@ -76,49 +91,47 @@ static cog_status join(cog_mpi_post *post, const cog_frame_header *header, const
     return COG_OK;
 }
 
-static cog_status send_joined(cog_mpi_post *post, int to, int tag, cog_mpi_flight *f) {
-    const int bytes = (int)f->parcel->frame.header.bytes;
-    return cog_mpi_check(
-        MPI_Isend(f->parcel->room, bytes, MPI_BYTE, to, tag, post->comm, &f->requests[0]),
-        "MPI_Isend");
+static cog_status isend(cog_mpi_post *post, int to, int tag, const void *data, size_t bytes,
+                        MPI_Request *request) {
+    return cog_mpi_check(MPI_Isend(data, (int)bytes, MPI_BYTE, to, tag, post->comm, request),
+                         "MPI_Isend");
 }
 
 /* The server never waits for a worker that computes: it sends a copy, and goes on. */
 cog_status cog_mpi_send_copy(cog_mpi_post *post, int to, int tag, const cog_frame_header *header,
                              const void *payload) {
+    cog_parcel *p;
     COG_TRY(reap(post));
     COG_TRY(make_room(post));
-    cog_mpi_flight *f = &post->flights[post->n_flights];
-    f->requests[0] = f->requests[1] = MPI_REQUEST_NULL;
     const bool joined = header->bytes <= SHORT;
-    COG_TRY(joined ? join(post, header, payload, &f->parcel)
-                   : cog_parcel_broadcast(&post->pool, header, payload, &f->parcel));
-    post->n_flights++;
-    if (joined) return send_joined(post, to, tag, f);
-    COG_TRY(cog_mpi_check(MPI_Isend(&f->parcel->frame.header, COG_FRAME_HEADER_BYTES, MPI_BYTE, to,
-                                    tag, post->comm, &f->requests[0]),
-                          "MPI_Isend"));
-    return cog_mpi_check(MPI_Isend(f->parcel->frame.payload, (int)header->bytes, MPI_BYTE, to,
-                                   tag + 1, post->comm, &f->requests[1]),
-                         "MPI_Isend");
+    COG_TRY(joined ? join(post, header, payload, &p)
+                   : cog_parcel_broadcast(&post->pool, post->edition, header, payload, &p));
+    MPI_Request *r = &post->requests[2 * post->n_flights];
+    r[0] = r[1] = MPI_REQUEST_NULL;
+    post->parcels[post->n_flights++] = p;
+    if (joined) return isend(post, to, tag, p->room, p->frame.header.bytes, &r[0]);
+    COG_TRY(isend(post, to, tag + 1, p->frame.payload, header->bytes, &r[0]));
+    return isend(post, to, tag, &p->frame.header, COG_FRAME_HEADER_BYTES, &r[1]);
+}
+
+static cog_status send_up(cog_mpi_post *post, const void *data, size_t bytes) {
+    return cog_mpi_check(MPI_Send(data, (int)bytes, MPI_BYTE, 0, COG_MPI_FRAME, post->comm),
+                         "MPI_Send");
 }
 
 /* A worker's messages wait for nobody but the server, whom the worker would wait for next. */
 cog_status cog_mpi_send_up(cog_mpi_post *post, const cog_frame_header *header,
                            const void *payload) {
     unsigned char joined[COG_FRAME_HEADER_BYTES + SHORT];
-    const bool is_short = header->bytes <= SHORT;
     memcpy(joined, header, COG_FRAME_HEADER_BYTES);
-    if (is_short && header->bytes > 0)
-        memcpy(joined + COG_FRAME_HEADER_BYTES, payload, header->bytes);
-    COG_TRY(
-        cog_mpi_check(MPI_Send(joined, COG_FRAME_HEADER_BYTES + (is_short ? (int)header->bytes : 0),
-                               MPI_BYTE, 0, COG_MPI_FRAME, post->comm),
-                      "MPI_Send"));
-    if (is_short) return COG_OK;
-    return cog_mpi_check(
-        MPI_Send(payload, (int)header->bytes, MPI_BYTE, 0, COG_MPI_FRAME + 1, post->comm),
-        "MPI_Send");
+    if (header->bytes <= SHORT) {
+        if (header->bytes > 0) memcpy(joined + COG_FRAME_HEADER_BYTES, payload, header->bytes);
+        return send_up(post, joined, COG_FRAME_HEADER_BYTES + header->bytes);
+    }
+    MPI_Request request;
+    COG_TRY(isend(post, 0, COG_MPI_FRAME + 1, payload, header->bytes, &request));
+    COG_TRY(send_up(post, joined, COG_FRAME_HEADER_BYTES));
+    return cog_mpi_check(MPI_Wait(&request, MPI_STATUS_IGNORE), "MPI_Wait");
 }
 
 cog_status cog_mpi_flush(cog_mpi_post *post) {
@@ -127,7 +140,7 @@ cog_status cog_mpi_flush(cog_mpi_post *post) {
 }
 
 void cog_mpi_forget(cog_mpi_post *post) {
-    for (int i = 0; i < post->n_flights; i++) cog_parcel_give(&post->pool, post->flights[i].parcel);
+    for (int i = 0; i < post->n_flights; i++) cog_parcel_give(&post->pool, post->parcels[i]);
     post->n_flights = 0;
 }
 
@@ -194,24 +207,24 @@ static cog_status look(cog_mpi_post *post, int tag, cog_parcel **out) {
     return fetch(post, status.MPI_SOURCE, tag, &message, bytes, out);
 }
 
-static void rest(int64_t looks) {
+/* Every look gives MPI a turn, which hands the core over where ranks outnumber cores. */
+static void rest(double waited) {
     const struct timespec nap = {.tv_nsec = NAP_NS};
-    if (looks < SPINS)
-        sched_yield();
-    else
-        nanosleep(&nap, NULL);
+    if (waited >= awake_seconds) nanosleep(&nap, NULL);
 }
 
 /* The next frame, those of COG_MPI_CONTROL first and, with `control_only`, alone. *out stays NULL
  * when the deadline passes. */
 cog_status cog_mpi_wait(cog_mpi_post *post, bool control_only, double deadline, cog_parcel **out) {
-    for (int64_t looks = 0; *out == NULL; looks++) {
-        COG_TRY(look(post, COG_MPI_CONTROL, out));
+    const double begin = cog_clock_seconds();
+    while (*out == NULL) {
+        if (!post->is_server) COG_TRY(look(post, COG_MPI_CONTROL, out));
         if (*out == NULL && !control_only) COG_TRY(look(post, COG_MPI_FRAME, out));
         if (*out != NULL) break;
         COG_TRY(reap(post));
-        if (cog_clock_seconds() >= deadline) break;
-        rest(looks);
+        const double now = cog_clock_seconds();
+        if (now >= deadline) break;
+        rest(now - begin);
     }
     return COG_OK;
 }

@@ -1,8 +1,9 @@
 /* mpi_post.h - frames between the ranks of an MPI communicator.
  *
- * A frame is its header on one tag, with a short payload behind it. A longer payload follows on the
- * next tag: it is received without a copy, and sent without one where the sender may wait. There is
- * no checksum: links check theirs, and ranks that started together are no strangers.
+ * A frame is its header on one tag, with a short payload behind it. A longer payload goes ahead on
+ * the next tag, so that it is there when its header is: it is received without a copy, and sent
+ * without one where the sender may wait. There is no checksum: links check theirs, and ranks that
+ * started together are no strangers.
  */
 #ifndef COG_HOST_TRANSPORTS_MPI_POST_H
 #define COG_HOST_TRANSPORTS_MPI_POST_H
@@ -14,16 +15,16 @@
 /* A payload's tag is that of its header plus 1. */
 enum { COG_MPI_FRAME = 10, COG_MPI_CONTROL = 20 };
 
-typedef struct cog_mpi_flight { /* a frame on its way out */
-    cog_parcel *parcel;
-    MPI_Request requests[2];
-} cog_mpi_flight;
-
 typedef struct cog_mpi_post {
     MPI_Comm comm;
     size_t max_payload;
+    bool is_server;  /* nobody sends it anything on COG_MPI_CONTROL */
+    int64_t edition; /* of what it sends (transport.h) */
     cog_parcel_pool pool;
-    cog_mpi_flight *flights; /* [n_flights] */
+    /* Frames on their way out. */
+    cog_parcel **parcels;  /* [room] */
+    MPI_Request *requests; /* [2 * room] of payload and header */
+    int *left;             /* [2 * room] scratch */
     int n_flights, room;
 } cog_mpi_post;
 

@@ -270,7 +270,7 @@ static cog_status send_down(cog_transport *transport, cog_nccl_link *link,
         launch(state, link, header, payload);
         return COG_OK;
     }
-    COG_TRY(cog_parcel_broadcast(&state->pool, header, payload, &parcel));
+    COG_TRY(cog_parcel_broadcast(&state->pool, transport->edition, header, payload, &parcel));
     cog_parcel_push(&link->queue, parcel);
     return COG_OK;
 }

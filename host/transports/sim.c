@@ -117,7 +117,7 @@ static cog_status send(cog_transport *transport, int from, int to, const cog_fra
     if (from != 0) return cog_sim_send_up(transport, from, header, payload);
     cog_sim_worker *receiver = &state->workers[to - 1];
     cog_parcel *parcel;
-    COG_TRY(cog_parcel_broadcast(&state->parcels, header, payload, &parcel));
+    COG_TRY(cog_parcel_broadcast(&state->parcels, transport->edition, header, payload, &parcel));
     const int64_t bytes = cog_frame_bytes(header);
     parcel->time = state->now;
     if (!cog_frame_is_free(header)) {

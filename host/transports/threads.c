@@ -215,7 +215,7 @@ static cog_status send(cog_transport *transport, int from, int to, const cog_fra
         return COG_OK;
     }
     COG_CHECK(state->running, COG_ERR_TRANSPORT, "the transport 'threads' is not running");
-    COG_TRY(cog_parcel_broadcast(&state->pool, header, payload, &parcel));
+    COG_TRY(cog_parcel_broadcast(&state->pool, transport->edition, header, payload, &parcel));
     transport->bytes_down += cog_frame_bytes(header);
     cog_mailbox_put(&state->workers[to - 1].inbox, &state->pool, parcel);
     return COG_OK;
