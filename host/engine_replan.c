@@ -25,7 +25,7 @@
 #include "check.h"
 #include "engine_parts.h"
 
-enum { MOST_WORKERS = 1 << 20 }; /* that a file is believed to have had */
+enum { MOST_WORKERS = 1 << 16 }; /* that a file is believed to have had */
 enum { ERROR, VELOCITY, N_MEMORIES };
 
 typedef struct replan {
