@@ -3,13 +3,12 @@
  *   cograd-bench-mpi [PAIRS [MAX_BYTES]]      default 15 16777216; starts itself under mpirun -n 3
  *
  *   up      one worker sends to the server: against a loop of MPI_Send and MPI_Recv
- *   down    the server sends one worker payloads that all differ, so that each is copied: against
- *           the same loop
- *   cast    the server sends both workers the same payload, a new one each time, as in a round:
- *           against a loop of MPI_Bcast
+ *   down    the server sends one worker a payload, which it answers with a header, and so on:
+ *           against the same in MPI_Send and MPI_Recv
+ *   cast    the same with both workers, as in a round: against MPI_Bcast, and answers
  *   sum     all-reduce of two workers in fp32: against a loop of MPI_Allreduce
  *
- * Down and cast, eight frames to a worker may be under way. GB/s are payload bytes that one worker
+ * GB/s are payload bytes that one worker
  * sends or gets in a second, medians over the pairs; `of plain` is the median of the pairs' ratios,
  * with the extremes. `best` compares the quickest turns of either side, which says more on a
  * machine that has other work. */
@@ -28,7 +27,6 @@ enum {
     MOVED_BYTES = 32 << 20, /* in a turn, */
     MOST_FRAMES = 1000,     /* with so many frames at most */
     FEWEST_FRAMES = 4,      /* and so many at least */
-    RECEIPT = 4,            /* a worker answers every fourth PARAMS */
 };
 
 typedef enum way { UP, DOWN, CAST, SUM, QUIT } way;
@@ -61,6 +59,16 @@ static int frames_of(size_t bytes) {
 
 static bool takes_part(way w, int rank) { return w == SUM ? rank > 0 : w == CAST || rank <= 1; }
 
+/* Those who got a payload say so. */
+static void answer(bench *b, int n_from) {
+    unsigned char header[sizeof(cog_frame_header)] = {0};
+    if (b->rank > 0)
+        MPI_Send(header, sizeof(header), MPI_BYTE, 0, 0, b->all);
+    else
+        for (int i = 1; i <= n_from; i++)
+            MPI_Recv(header, sizeof(header), MPI_BYTE, i, 0, b->all, MPI_STATUS_IGNORE);
+}
+
 /* One rank's part. */
 static void by_mpi(bench *b, way w, size_t bytes) {
     const int n = frames_of(bytes), from = w == UP ? 1 : 0, to = w == UP ? 0 : 1;
@@ -74,6 +82,7 @@ static void by_mpi(bench *b, way w, size_t bytes) {
             MPI_Send(b->data, (int)bytes, MPI_BYTE, to, 0, b->all);
         else
             MPI_Recv(b->data, (int)bytes, MPI_BYTE, from, 0, b->all, MPI_STATUS_IGNORE);
+        if (w == DOWN || w == CAST) answer(b, w == CAST ? WORKERS : 1);
     }
 }
 
@@ -111,8 +120,7 @@ static cog_status handle(void *worker, const cog_frame *frame) {
     const cog_frame_header *h = &frame->header;
     if (h->kind == COG_FRAME_RUN) return begin_order(b, h);
     if (h->kind == COG_FRAME_REDUCED) return sum_again(b);
-    if (++b->n_params == b->n_frames) return send_frame(b, COG_FRAME_DONE, 0);
-    return b->n_params % RECEIPT == 0 ? send_frame(b, COG_FRAME_DECLINE, 0) : COG_OK;
+    return send_frame(b, ++b->n_params == b->n_frames ? COG_FRAME_DONE : COG_FRAME_DECLINE, 0);
 }
 
 /* --- the server ------------------------------------------------------------------------------ */
@@ -143,10 +151,13 @@ static cog_status send_params(bench *b, size_t bytes, int n_to) {
     for (int i = 0; i < frames_of(bytes); i++) {
         b->data[0]++;
         b->transport->edition++;
-        if (i >= 2 * RECEIPT && i % RECEIPT == 0) COG_TRY(wait_for(b, COG_FRAME_DECLINE, n_to));
         for (int rank = 1; rank <= n_to; rank++)
             COG_TRY(b->transport->ops->send(b->transport, 0, rank, &header, b->data));
+        if (i + 1 < frames_of(bytes)) COG_TRY(wait_for(b, COG_FRAME_DECLINE, n_to));
+        if (i + 1 == frames_of(bytes)) COG_TRY(wait_for(b, COG_FRAME_DONE, n_to));
+        COG_TRY(b->transport->ops->settle(b->transport));
     }
+    b->transport->edition = 0;
     return COG_OK;
 }
 
@@ -156,8 +167,10 @@ static cog_status turn(bench *b, way w, bool plain, size_t bytes, double *took) 
     int n_orders;
     COG_TRY(order(b, w, plain, bytes, &n_orders));
     if (plain && takes_part(w, 0)) by_mpi(b, w, bytes);
-    if (!plain && (w == DOWN || w == CAST)) COG_TRY(send_params(b, bytes, n_orders));
-    COG_TRY(wait_for(b, COG_FRAME_DONE, n_orders));
+    if (!plain && (w == DOWN || w == CAST))
+        COG_TRY(send_params(b, bytes, n_orders));
+    else
+        COG_TRY(wait_for(b, COG_FRAME_DONE, n_orders));
     *took = seconds() - begin;
     return COG_OK;
 }

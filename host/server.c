@@ -138,6 +138,15 @@ static cog_status wait_for_enough(cog_server *s) {
     return COG_OK;
 }
 
+/* What workers take from where it lies has been taken, or copied, before the parameters change. */
+static cog_status ask_and_hear(cog_server *s) {
+    cog_status status = ask_idle_workers(s);
+    if (status == COG_OK) status = wait_for_enough(s);
+    if (s->transport->ops->settle == NULL) return status;
+    const cog_status settled = s->transport->ops->settle(s->transport);
+    return status != COG_OK ? status : settled;
+}
+
 /* Counting sort of the decoding's terms by message; their order within one stays. */
 static void sort_terms(cog_server *s) {
     const cog_decoding *d = &s->decoding;
@@ -203,8 +212,7 @@ static void settle(cog_server *s) {
 
 cog_status cog_server_round(cog_server *s) {
     if (!s->asked) COG_TRY(cog_server_begin_round(s));
-    COG_TRY(ask_idle_workers(s));
-    COG_TRY(wait_for_enough(s));
+    COG_TRY(ask_and_hear(s));
     COG_TRY(cog_server_end_round(s));
     COG_TRY(decode(s));
     COG_TRY(cog_downlink_record(s->downlink, s->round, s->applied));

@@ -94,7 +94,8 @@ typedef struct cog_transport_ops {
      * returns the worker's status; ERR_TRANSPORT when the server is gone. */
     cog_status (*serve)(cog_transport *transport);
 
-    /* Hand over one frame, from rank `from` to rank `to`. The payload may be reused on return. */
+    /* Hand over one frame, from rank `from` to rank `to`. The payload may be reused on return; that
+     * of an edition, after the next settle. */
     cog_status (*send)(cog_transport *transport, int from, int to, const cog_frame_header *header,
                        const void *payload);
     /* (optional: where frames are numbered and sealed bytes on a wire) Send a frame as none should
@@ -122,6 +123,10 @@ typedef struct cog_transport_ops {
 
     /* Seconds since start, virtual or real. Server only. */
     double (*now)(cog_transport *transport);
+
+    /* Server, before what it sent in an edition may change: what workers have not taken from there
+     * is copied. (optional) default is that `send` copies everything. */
+    cog_status (*settle)(cog_transport *transport);
 } cog_transport_ops;
 
 struct cog_transport {

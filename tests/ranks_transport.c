@@ -71,6 +71,38 @@ Test(ranks, frames_arrive_intact_in_their_senders_order_and_every_byte_is_counte
     run_here(MOST, send_traffic, COG_OK);
 }
 
+static void settle(rig *r) {
+    const cog_transport_ops *ops = r->transport->ops;
+    if (ops->settle != NULL) cr_assert_eq(ops->settle(r->transport), COG_OK);
+}
+
+/* In every second round the payloads change while most workers have not taken them. */
+static void lend_traffic(rig *r) {
+    enum { ROUNDS = 8 };
+    static unsigned char sent[N_WORKERS][MOST], expected[MOST];
+    for (int round = 0; round < ROUNDS; round++) {
+        r->transport->edition = round + 1;
+        for (int w = 0; w < N_WORKERS; w++) {
+            memset(sent[w], 16 * w + round, MOST);
+            rig_order(r, w, ECHO, 1, round, sent[w], MOST);
+        }
+        r->transport->edition = 0;
+        if (round % 2 == 1) settle(r);
+        if (round % 2 == 1) memset(sent, 0xee, sizeof(sent));
+        for (int k = 0; k < N_WORKERS; k++) {
+            const cog_frame frame = rig_receive(r);
+            const int w = frame.header.source - 1;
+            memset(expected, 16 * w + round, MOST);
+            cr_assert_eq(frame.header.bytes, MOST);
+            cr_assert_eq(memcmp(frame.payload, expected, MOST), 0, "worker %d, round %d", w, round);
+        }
+        if (round % 2 == 0) settle(r);
+    }
+    cr_assert_eq(r->transport->bytes_down, r->transport->bytes_up);
+}
+
+Test(ranks, what_is_lent_arrives_as_it_was_until_settled) { run_here(MOST, lend_traffic, COG_OK); }
+
 static void expect_refusals(rig *r) {
     cog_frame_header header = cog_frame_make(COG_FRAME_PARAMS, 0, 0);
     rig_expect_refusal(r, 0, N_WORKERS + 1, &header, "from 0 to 9");

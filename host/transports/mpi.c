@@ -4,6 +4,7 @@
  *
  *     server                                worker
  *       send    MPI_Isend of a copy  ---->    probe, receive into place, handle
+ *               or of a header       ---->    probe, PULL (mpi_post.h)
  *       receive probe anybody        <----    MPI_Send from where the message lies
  *       READY from every worker      <----    allreduce asked for
  *       GO to every worker           ---->    MPI_Allreduce among the workers, handle(REDUCED)
@@ -94,6 +95,7 @@ static cog_status send(cog_transport *transport, int from, int to, const cog_fra
     if (from != 0) return cog_mpi_send_up(&state->post, header, payload);
     transport->bytes_down += cog_frame_bytes(header);
     state->post.edition = transport->edition;
+    if (transport->edition != 0) return cog_mpi_lend(&state->post, to, header, payload);
     return cog_mpi_send_copy(&state->post, to, COG_MPI_FRAME, header, payload);
 }
 
@@ -200,8 +202,11 @@ static cog_status start_all(cog_transport *transport) {
     cog_mpi *state = transport->state;
     const int self = transport->self;
     state->parts = calloc((size_t)transport->n_workers, sizeof(*state->parts));
-    COG_CHECK(state->parts != NULL, COG_ERR_MEMORY, "no memory for %d workers",
-              transport->n_workers);
+    free(state->post.loans);
+    state->post.loans = calloc((size_t)transport->n_workers + 1, sizeof(*state->post.loans));
+    state->post.n_loans = transport->n_workers + 1;
+    COG_CHECK(state->parts != NULL && state->post.loans != NULL, COG_ERR_MEMORY,
+              "no memory for %d workers", transport->n_workers);
     COG_TRY(cog_mpi_check(MPI_Comm_dup(MPI_COMM_WORLD, &state->post.comm), "MPI_Comm_dup"));
     MPI_Comm_set_errhandler(state->post.comm, MPI_ERRORS_RETURN);
     return cog_mpi_check(
@@ -231,6 +236,11 @@ static cog_status start(cog_transport *transport) {
     return status;
 }
 
+static cog_status settle(cog_transport *transport) {
+    cog_mpi *state = transport->state;
+    return state->running ? cog_mpi_settle(&state->post) : COG_OK;
+}
+
 static double now(cog_transport *transport) {
     const cog_mpi *state = transport->state;
     return state->running ? cog_clock_seconds() - state->started : 0;
@@ -249,4 +259,5 @@ const cog_transport_ops cog_transport_mpi = {
     .elapse = cog_mpi_elapse,
     .allreduce = cog_mpi_allreduce,
     .now = now,
+    .settle = settle,
 };

@@ -14,6 +14,10 @@ enum {
     FIRST_FLIGHTS = 16,
     /* Up to here a copy costs less than a second message. A multiple of 16. */
     SHORT = 16384,
+    /* From here on a copy costs more than a PULL, which is a message there and back. */
+    LEND_FROM = 262144,
+    LENT = 1, /* as checksum of a header that comes alone */
+    SETTLE_SECONDS = 5,
 };
 
 /* That long is waited without a nap: longer than most frames take, as a nap of 20 us takes 70. */
@@ -37,6 +41,7 @@ void cog_mpi_post_close(cog_mpi_post *post) {
     free(post->parcels);
     free(post->requests);
     free(post->left);
+    free(post->loans);
     *post = (cog_mpi_post){.comm = MPI_COMM_NULL};
 }
 
@@ -97,6 +102,15 @@ static cog_status isend(cog_mpi_post *post, int to, int tag, const void *data, s
                          "MPI_Isend");
 }
 
+/* One message, of what a parcel holds or of what is lent. */
+static cog_status take_off(cog_mpi_post *post, int to, int tag, cog_parcel *parcel,
+                           const void *data, size_t bytes) {
+    MPI_Request *r = &post->requests[2 * post->n_flights];
+    r[0] = r[1] = MPI_REQUEST_NULL;
+    post->parcels[post->n_flights++] = parcel;
+    return isend(post, to, tag, data, bytes, &r[0]);
+}
+
 /* The server never waits for a worker that computes: it sends a copy, and goes on. */
 cog_status cog_mpi_send_copy(cog_mpi_post *post, int to, int tag, const cog_frame_header *header,
                              const void *payload) {
@@ -112,6 +126,56 @@ cog_status cog_mpi_send_copy(cog_mpi_post *post, int to, int tag, const cog_fram
     if (joined) return isend(post, to, tag, p->room, p->frame.header.bytes, &r[0]);
     COG_TRY(isend(post, to, tag + 1, p->frame.payload, header->bytes, &r[0]));
     return isend(post, to, tag, &p->frame.header, COG_FRAME_HEADER_BYTES, &r[1]);
+}
+
+cog_status cog_mpi_lend(cog_mpi_post *post, int to, const cog_frame_header *header,
+                        const void *payload) {
+    cog_mpi_loan *loan = &post->loans[to];
+    if (header->bytes < LEND_FROM || loan->open)
+        return cog_mpi_send_copy(post, to, COG_MPI_FRAME, header, payload);
+    *loan = (cog_mpi_loan){.open = true, .payload = payload, .header = *header};
+    cog_frame_header alone = *header;
+    alone.checksum = LENT;
+    cog_parcel *p;
+    COG_TRY(reap(post));
+    COG_TRY(make_room(post));
+    COG_TRY(cog_parcel_take(&post->pool, &(cog_frame_header){.bytes = sizeof(alone)}, &alone, &p));
+    return take_off(post, to, COG_MPI_FRAME, p, p->room, sizeof(alone));
+}
+
+/* The payload is on its way from where it lies. */
+static cog_status serve_pull(cog_mpi_post *post, int rank) {
+    COG_CHECK(rank < post->n_loans && post->loans[rank].open, COG_ERR_FORMAT,
+              "rank %d asks for what was not lent to it", rank);
+    cog_mpi_loan *loan = &post->loans[rank];
+    loan->open = false;
+    COG_TRY(make_room(post));
+    return take_off(post, rank, COG_MPI_LENT, loan->copy,
+                    loan->copy != NULL ? loan->copy->frame.payload : loan->payload,
+                    loan->header.bytes);
+}
+
+static bool is_lending(const cog_mpi_post *post) {
+    bool lends = false;
+    for (int i = 0; i < post->n_flights; i++) lends = lends || post->parcels[i] == NULL;
+    return lends;
+}
+
+/* Who has pulled is receiving, which takes as long as a copy. */
+cog_status cog_mpi_settle(cog_mpi_post *post) {
+    for (int rank = 1; rank < post->n_loans; rank++) {
+        cog_mpi_loan *loan = &post->loans[rank];
+        if (loan->open && loan->copy == NULL)
+            COG_TRY(cog_parcel_broadcast(&post->pool, post->edition, &loan->header, loan->payload,
+                                         &loan->copy));
+    }
+    const double deadline = cog_clock_seconds() + SETTLE_SECONDS;
+    while (is_lending(post)) {
+        COG_TRY(reap(post));
+        COG_CHECK(cog_clock_seconds() < deadline, COG_ERR_TRANSPORT,
+                  "a rank does not take the payload that it asked for");
+    }
+    return COG_OK;
 }
 
 static cog_status send_up(cog_mpi_post *post, const void *data, size_t bytes) {
@@ -141,7 +205,9 @@ cog_status cog_mpi_flush(cog_mpi_post *post) {
 
 void cog_mpi_forget(cog_mpi_post *post) {
     for (int i = 0; i < post->n_flights; i++) cog_parcel_give(&post->pool, post->parcels[i]);
-    post->n_flights = 0;
+    for (int rank = 0; rank < post->n_loans; rank++)
+        if (post->loans[rank].open) cog_parcel_give(&post->pool, post->loans[rank].copy);
+    post->n_flights = post->n_loans = 0;
 }
 
 /* --- in --------------------------------------------------------------------------------------- */
@@ -176,6 +242,24 @@ static cog_status receive_joined(cog_mpi_post *post, int source, MPI_Message *me
     return status;
 }
 
+static cog_status pull(cog_mpi_post *post, int self) {
+    const cog_frame_header wanted = cog_frame_make((cog_frame_kind)COG_MPI_PULL, self, 0);
+    return cog_mpi_send_up(post, &wanted, NULL);
+}
+
+/* A payload into its room, from where its header says that it is. */
+static cog_status fetch_payload(cog_mpi_post *post, int source, int tag, cog_parcel *parcel) {
+    cog_frame_header *header = &parcel->frame.header;
+    const bool lent = header->checksum == LENT;
+    int self;
+    MPI_Comm_rank(post->comm, &self);
+    if (lent) COG_TRY(pull(post, self));
+    header->checksum = 0;
+    return cog_mpi_check(MPI_Recv(parcel->room, (int)header->bytes, MPI_BYTE, source,
+                                  lent ? COG_MPI_LENT : tag + 1, post->comm, MPI_STATUS_IGNORE),
+                         "MPI_Recv");
+}
+
 /* A frame of which the first piece arrived; *out is the caller's to give back. */
 static cog_status fetch(cog_mpi_post *post, int source, int tag, MPI_Message *message, int bytes,
                         cog_parcel **out) {
@@ -185,10 +269,7 @@ static cog_status fetch(cog_mpi_post *post, int source, int tag, MPI_Message *me
     cog_parcel_give(&post->pool, *out);
     *out = NULL;
     COG_TRY(cog_parcel_room(&post->pool, &header, out));
-    const cog_status status =
-        cog_mpi_check(MPI_Recv((*out)->room, (int)header.bytes, MPI_BYTE, source, tag + 1,
-                               post->comm, MPI_STATUS_IGNORE),
-                      "MPI_Recv");
+    const cog_status status = fetch_payload(post, source, tag, *out);
     if (status == COG_OK) return COG_OK;
     cog_parcel_give(&post->pool, *out);
     *out = NULL;
@@ -213,6 +294,15 @@ static void rest(double waited) {
     if (waited >= awake_seconds) nanosleep(&nap, NULL);
 }
 
+/* A PULL is served at once, and nobody's frame. */
+static cog_status serve_pulls(cog_mpi_post *post, cog_parcel **out) {
+    if (*out == NULL || (*out)->frame.header.kind != COG_MPI_PULL) return COG_OK;
+    const int rank = (*out)->frame.header.source;
+    cog_parcel_give(&post->pool, *out);
+    *out = NULL;
+    return serve_pull(post, rank);
+}
+
 /* The next frame, those of COG_MPI_CONTROL first and, with `control_only`, alone. *out stays NULL
  * when the deadline passes. */
 cog_status cog_mpi_wait(cog_mpi_post *post, bool control_only, double deadline, cog_parcel **out) {
@@ -220,6 +310,7 @@ cog_status cog_mpi_wait(cog_mpi_post *post, bool control_only, double deadline, 
     while (*out == NULL) {
         if (!post->is_server) COG_TRY(look(post, COG_MPI_CONTROL, out));
         if (*out == NULL && !control_only) COG_TRY(look(post, COG_MPI_FRAME, out));
+        COG_TRY(serve_pulls(post, out));
         if (*out != NULL) break;
         COG_TRY(reap(post));
         const double now = cog_clock_seconds();
