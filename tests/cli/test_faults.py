@@ -36,7 +36,8 @@ class Faults(cli.Case):
 
     def test_mistakes_are_one_sentence(self):
         for words, spec in (("'explode' kill", "explode"), ("'worker' 'any'", "kill:worker=8"),
-                            ("one request", "reorder:at=before-encode"), ("worker server", "kill:at=mid-send,worker=server"),
+                            ("one request", "reorder:at=before-encode"),
+                            ("worker server", "kill:at=mid-send,worker=server"),
                             ("no time", "slow:at=during-decode")):
             self.assert_refused(("train", *cli.SMALL, "--faults", spec), 2 if "time" not in words else 1,
                                 *words.replace("'any'", "any").split())
