@@ -60,6 +60,7 @@ typedef struct cog_server {
     int32_t n_resting; /* workers that owe some */
     int64_t n_rests;
     void *resumed;        /* the file this run goes on from, as long as workers need it */
+    size_t resumed_at;    /* where the last worker's part of it was found */
     uint8_t *to_restore;  /* [n_workers] it has not got its state yet */
     int32_t n_to_restore; /* of them */
 

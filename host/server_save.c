@@ -229,6 +229,22 @@ static bool find_piece(const void *file, uint32_t kind, int32_t index, cog_piece
     return false;
 }
 
+/* The same, one after the other: those that lie in the order in which they are asked for are found
+ * at once. *hint is 0 before the first. */
+static bool find_next_piece(const void *file, size_t *hint, uint32_t kind, int32_t index,
+                            cog_piece *out) {
+    const size_t begin = *hint;
+    for (size_t at = begin; cog_checkpoint_next(file, &at, out);) {
+        *hint = at;
+        if (out->kind == kind && out->index == index) return true;
+    }
+    for (size_t at = 0; at < begin && cog_checkpoint_next(file, &at, out);) {
+        *hint = at;
+        if (out->kind == kind && out->index == index) return true;
+    }
+    return false;
+}
+
 static bool find_replica(const void *file, int64_t version, cog_piece *out) {
     for (size_t at = 0; cog_checkpoint_next(file, &at, out);) {
         int64_t its = -1;
@@ -273,8 +289,9 @@ static cog_status load_idle(cog_server *s, const void *file) {
 
 static cog_status load_channels(cog_server *s, const void *file) {
     cog_piece piece;
+    size_t hint = 0;
     for (int m = 0; m < s->code->plan.n_messages; m++) {
-        COG_CHECK(find_piece(file, COG_PIECE_RECEIVER, m, &piece), COG_ERR_FORMAT,
+        COG_CHECK(find_next_piece(file, &hint, COG_PIECE_RECEIVER, m, &piece), COG_ERR_FORMAT,
                   "a checkpoint has nothing on message %d", m);
         COG_TRY(cog_channel_load(s->channel[m], piece.data, piece.bytes));
         size_t unused;
@@ -331,8 +348,9 @@ static cog_status send_channels(cog_server *s, int worker) {
     const int32_t *first = s->code->plan.first;
     for (int32_t m = first[worker]; m < first[worker + 1]; m++) {
         cog_piece piece;
-        COG_CHECK(find_piece(s->resumed, COG_PIECE_SENDER, m, &piece), COG_ERR_FORMAT,
-                  "a checkpoint lacks what worker %d remembers of message %d", worker, m);
+        COG_CHECK(find_next_piece(s->resumed, &s->resumed_at, COG_PIECE_SENDER, m, &piece),
+                  COG_ERR_FORMAT, "a checkpoint lacks what worker %d remembers of message %d",
+                  worker, m);
         cog_frame_header header = cog_frame_make(COG_FRAME_LOAD, 0, s->round);
         header.message = m;
         header.bytes = piece.bytes;
