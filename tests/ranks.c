@@ -8,22 +8,29 @@
 #include <unistd.h>
 
 #include "ranks.h"
+#include "transport.h"
 
 static int self;
-static char address[64]; /* "" under mpirun */
+static const char *transport; /* under test */
+static char address[64];      /* "" under mpirun */
 static pid_t workers[N_WORKERS];
 
 int ranks_self(void) { return self; }
 
-bool ranks_can_reduce(void) { return address[0] == '\0'; }
+bool ranks_can_reduce(void) { return strcmp(transport, "zmq") != 0; }
+
+bool ranks_have_ring(void) { return strcmp(transport, "mpi") == 0; }
 
 const char *ranks_spec(const char *keys) {
     static char spec[200];
-    if (address[0] == '\0')
+    const char *comma = keys[0] != '\0' ? "," : "";
+    if (strcmp(transport, "mpi") == 0)
         snprintf(spec, sizeof(spec), "mpi%s%s", keys[0] != '\0' ? ":" : "", keys);
+    else if (strcmp(transport, "nccl") == 0)
+        snprintf(spec, sizeof(spec), "nccl:meet=%s,rank=%d%s%s", address, self, comma, keys);
     else
         snprintf(spec, sizeof(spec), "zmq:%s=%s,silence=10,rank=%d%s%s",
-                 self == 0 ? "bind" : "connect", address, self, keys[0] != '\0' ? "," : "", keys);
+                 self == 0 ? "bind" : "connect", address, self, comma, keys);
     return spec;
 }
 
@@ -43,7 +50,8 @@ static void wait_for_workers(int exit_status, void *unused) {
 
 static void start_workers(void) {
     const pid_t parent = getpid();
-    snprintf(address, sizeof(address), "ipc:///tmp/cograd-ranks-%d", (int)parent);
+    snprintf(address, sizeof(address), "%s/tmp/cograd-ranks-%d",
+             strcmp(transport, "zmq") == 0 ? "ipc://" : "", (int)parent);
     for (int i = 0; i < N_WORKERS; i++) {
         const pid_t child = fork();
         if (child == 0) {
@@ -58,14 +66,34 @@ static void start_workers(void) {
     on_exit(wait_for_workers, NULL);
 }
 
+/* In a process of its own: what has used CUDA cannot be forked. A fourth of the tests is none. */
+static void need_gpus(void) {
+    const char *required = getenv("COG_REQUIRE_GPU"), *share = getenv("COG_TEST_SHARE");
+    const pid_t child = fork();
+    int status = 1;
+    if (child == 0) {
+        cog_transport *t = NULL;
+        const cog_status opened = cog_transport_create("nccl", N_WORKERS, &t);
+        if (opened != COG_OK) fprintf(stderr, "%s\n", cog_last_error());
+        cog_transport_destroy(t);
+        _exit(opened != COG_OK);
+    }
+    waitpid(child, &status, 0);
+    if (status != 0) exit(required != NULL && atoi(required) > N_WORKERS ? 1 : 77);
+    if (share != NULL && atoi(share) > 1) exit(77);
+}
+
 void ranks_begin(int argc, char **argv) {
     const char *rank = getenv("OMPI_COMM_WORLD_RANK");
-    if (argc > 1 && strcmp(argv[1], "zmq") == 0)
+    transport = argc > 1 ? argv[1] : "";
+    if (strcmp(transport, "nccl") == 0) need_gpus();
+    if (strcmp(transport, "zmq") == 0 || strcmp(transport, "nccl") == 0)
         start_workers();
-    else if (argc > 1 && strcmp(argv[1], "mpi") == 0 && rank != NULL)
+    else if (strcmp(transport, "mpi") == 0 && rank != NULL)
         self = atoi(rank);
     else {
-        fprintf(stderr, "usage: mpirun -n %d PROGRAM mpi | PROGRAM zmq\n", N_WORKERS + 1);
+        fprintf(stderr, "usage: mpirun -n %d PROGRAM mpi | PROGRAM zmq | PROGRAM nccl\n",
+                N_WORKERS + 1);
         exit(2);
     }
 }

@@ -2,6 +2,7 @@
  *
  *     mpirun -n 9 ranks_x mpi       the ranks of mpirun
  *     ranks_x zmq                   this process is the server, and forks eight workers
+ *     ranks_x nccl                  the same; skipped (status 77) where there are no nine GPUs
  *
  * To be included before harness.h.
  */
@@ -19,8 +20,10 @@ int ranks_self(void);
  * come besides. Valid until the next call. */
 const char *ranks_spec(const char *keys);
 
-/* Does the transport under test have an all-reduce? */
+/* Does the transport under test have an all-reduce? One with the bits of a ring, where it is asked
+ * to (ring=1) and in bf16? */
 bool ranks_can_reduce(void);
+bool ranks_have_ring(void);
 
 /* Called by main before the tests: finds out who this process is, or starts workers. */
 void ranks_begin(int argc, char **argv);

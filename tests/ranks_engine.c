@@ -80,6 +80,7 @@ Test(ranks, all_reduces_are_those_of_sim) {
         cog_engine_config c = tiny();
         c.code = cases[i].code;
         c.transport = ranks_spec(cases[i].keys);
+        if (cases[i].most == 0 && !ranks_have_ring()) continue;
         expect_the_run_of_sim(&c, 12, cases[i].most);
     }
 }

@@ -219,7 +219,7 @@ static void compare(const float *x, const float *expected, int64_t n, bool exact
 
 static void check_sum(const char *keys, int64_t n, bool bf16, bool exact) {
     rig r;
-    open_here(&r, keys, 100);
+    open_here(&r, keys, (size_t)n * sizeof(float) + 100);
     if (is_server()) {
         const int64_t size = bf16 ? 2 : 4, half = (N_WORKERS - 1) * n * size;
         for (int w = 0; w < N_WORKERS; w++) rig_order(&r, w, SUM, 0, 3, NULL, 0);
@@ -244,9 +244,10 @@ Test(ranks, sums_are_those_of_a_ring) {
     static const int64_t sizes[] = {0, 1, 2, 3, 1000, 70001};
     if (!ranks_can_reduce()) return;
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        check_sum("", sizes[i], false, false);
+        if (!ranks_have_ring()) continue;
         check_sum("ring=1", sizes[i], false, true);
         check_sum("", sizes[i], true, true);
-        check_sum("", sizes[i], false, false);
     }
 }
 

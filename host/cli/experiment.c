@@ -374,7 +374,12 @@ int cog_experiment_serve(const cog_options *options, const cog_problem *problem)
     cog_status status = cog_engine_create(&config, &engine);
     int exit_status = exit_status_of(status); /* what was written wrong is wrong for the server */
     if (exit_status == COG_EXIT_FAILED) cog_complain_status(status, "a worker");
-    if (status == COG_OK) exit_status = exit_status_of(cog_engine_run(engine, 0, NULL, NULL));
+    if (status == COG_OK) {
+        status = cog_engine_run(engine, 0, NULL, NULL);
+        exit_status = exit_status_of(status);
+        /* what it did wrong the server says; but the server may be what it has lost */
+        if (status == COG_ERR_TRANSPORT) cog_complain_status(status, "a worker");
+    }
     cog_engine_destroy(engine);
     return exit_status;
 }

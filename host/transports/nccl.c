@@ -1,5 +1,8 @@
-/* nccl.c - one GPU a rank, and NCCL between them; one thread a worker in this process.
+/* nccl.c - one GPU a rank, and NCCL between them; one thread a worker in this process, or one
+ * process.
  *
+ *   meet=FILE    the ranks are processes of this machine, which find each other there
+ *   rank=0       of this process, with meet; 0 is the server
  *   timeout=30   seconds that a worker may take for an answer, or the workers for an all-reduce,
  *                before it counts as gone: more than the slowest round takes
  *
@@ -42,12 +45,21 @@ static cog_status check_gpus(int n_workers) {
 
 static cog_status open_nccl(cog_transport *transport, cog_spec *spec) {
     double timeout;
+    const char *path;
+    int64_t rank = -1;
     COG_TRY(cog_spec_real(spec, "timeout", 30, 0.01, 1e6, &timeout));
+    COG_TRY(cog_spec_text(spec, "meet", NULL, &path));
+    if (path != NULL) COG_TRY(cog_spec_int(spec, "rank", 0, 0, transport->n_workers, &rank));
+    COG_CHECK(path == NULL || strlen(path) < sizeof(((cog_nccl_board *)0)->path), COG_ERR_SPEC,
+              "meet=%s is too long a name", path);
     COG_TRY(check_gpus(transport->n_workers));
     cog_nccl *state = calloc(1, sizeof(*state));
     COG_CHECK(state != NULL, COG_ERR_MEMORY, "no memory for the transport 'nccl'");
     state->timeout = timeout;
+    state->board = (cog_nccl_board){.rank = (int)rank, .file = -1};
+    snprintf(state->board.path, sizeof(state->board.path), "%s", path != NULL ? path : "");
     transport->state = state;
+    transport->self = (int)rank;
     transport->gpu_a_rank = true;
     return cog_parcel_pool_open(&state->pool);
 }
@@ -55,14 +67,14 @@ static cog_status open_nccl(cog_transport *transport, cog_spec *spec) {
 /* --- the server's end of a link --------------------------------------------------------------- */
 
 static bool is_there(const cog_nccl_link *link) {
-    return link->fate != COG_NCCL_LOST && !link->told;
+    return link->seat->fate != COG_NCCL_LOST && !link->told;
 }
 
 /* From here on both ends are the worker's thread's. */
 static void lose(cog_nccl *state, cog_nccl_link *link, const char *why) {
     snprintf(link->why, sizeof(link->why), "%s", why);
     cog_parcel_give_all(&state->pool, &link->queue);
-    link->fate = COG_NCCL_LOST;
+    link->seat->fate = COG_NCCL_LOST;
 }
 
 static void lose_by_error(cog_nccl *state, cog_nccl_link *link) {
@@ -81,7 +93,7 @@ static cog_status await(cog_nccl *state, cog_nccl_link *link, cog_nccl_turn turn
     link->turn = turn;
     link->deadline = cog_clock_seconds() + state->timeout;
     const cog_nccl_patience patience = patience_of(link);
-    return cog_nccl_receive(&link->server, 1, at, bytes, &patience);
+    return cog_nccl_receive(&link->server, at, bytes, &patience);
 }
 
 static cog_status send_and_await(cog_nccl *state, cog_nccl_link *link,
@@ -89,7 +101,7 @@ static cog_status send_and_await(cog_nccl *state, cog_nccl_link *link,
     link->deadline = cog_clock_seconds() + state->timeout;
     const cog_nccl_patience patience = patience_of(link);
     cog_nccl_fill(&link->server, header, payload);
-    COG_TRY(cog_nccl_send(&link->server, 1, &patience));
+    COG_TRY(cog_nccl_send(&link->server, &patience));
     return await(state, link, COG_NCCL_HEAD, COG_NCCL_FIRST);
 }
 
@@ -169,9 +181,15 @@ static cog_status take_part(cog_nccl *state, cog_nccl_link *link, bool *whole) {
     return COG_OK;
 }
 
-static void check_deadline(cog_nccl *state, cog_nccl_link *link) {
+/* A worker that says nothing: does it live, and is there time? */
+static void check_silence(cog_nccl *state, cog_nccl_link *link) {
+    const double now = cog_clock_seconds();
     char why[64];
-    if (cog_clock_seconds() <= link->deadline) return;
+    if (cog_nccl_is_spread(state) && now >= link->looked + cog_nccl_look_seconds) {
+        link->looked = now;
+        if (!cog_nccl_board_has(&state->board, link->rank)) lose(state, link, "is gone");
+    }
+    if (!is_there(link) || link->turn == COG_NCCL_SERVER || now <= link->deadline) return;
     snprintf(why, sizeof(why), "gave no answer for %g s", state->timeout);
     lose(state, link, why);
 }
@@ -196,10 +214,10 @@ static void attend(cog_transport *transport, cog_nccl_link *link, bool *found) {
         lose_by_error(state, link);
     else if (whole)
         take_frame(transport, link, found);
-    else if (link->fate == COG_NCCL_BROKEN)
-        lose(state, link, link->broken);
-    else if (waits)
-        check_deadline(state, link);
+    else if (link->seat->fate == COG_NCCL_BROKEN)
+        lose(state, link, link->seat->broken);
+    else
+        check_silence(state, link);
 }
 
 /* The frame that a link has for the caller. A worker that failed is not heard again. */
@@ -221,7 +239,7 @@ static cog_status hand_out(cog_transport *transport, cog_nccl_link *link, cog_fr
 static bool find_lost(cog_nccl *state, cog_frame *out) {
     for (int i = 0; i < state->n_workers; i++) {
         cog_nccl_link *link = &state->links[i];
-        if (link->fate != COG_NCCL_LOST || link->told) continue;
+        if (link->seat->fate != COG_NCCL_LOST || link->told) continue;
         link->told = true;
         *out = (cog_frame){cog_frame_make(COG_FRAME_LOST, link->rank, 0), link->why};
         out->header.bytes = strlen(link->why);
@@ -238,7 +256,8 @@ static void take_back(cog_nccl *state) {
 
 static cog_status receive(cog_transport *transport, double timeout, cog_frame *out) {
     cog_nccl *state = transport->state;
-    COG_CHECK(state->running, COG_ERR_TRANSPORT, "the transport 'nccl' is not running");
+    COG_CHECK(state->running && transport->self <= 0, COG_ERR_TRANSPORT,
+              "the transport 'nccl' is not running here as a server");
     const double deadline = cog_clock_seconds() + timeout;
     take_back(state);
     for (int64_t turn = 0;; turn++) {
@@ -279,6 +298,8 @@ static cog_status send(cog_transport *transport, int from, int to, const cog_fra
                        const void *payload) {
     cog_nccl *state = transport->state;
     COG_TRY(cog_transport_check(transport, from, to, header, payload));
+    COG_CHECK(transport->self < 0 || from == transport->self, COG_ERR_ARGUMENT,
+              "rank %d cannot send as rank %d", transport->self, from);
     if (from != 0) return cog_nccl_answer(&state->links[from - 1], header, payload);
     COG_CHECK(state->running, COG_ERR_TRANSPORT, "the transport 'nccl' is not running");
     return send_down(transport, &state->links[to - 1], header, payload);
@@ -288,7 +309,7 @@ static cog_status send(cog_transport *transport, int from, int to, const cog_fra
 
 static void stop(cog_transport *transport) {
     cog_nccl *state = transport->state;
-    state->stopping = true;
+    if (state->board.page != NULL && transport->self <= 0) state->board.page->stopping = true;
     for (int i = 0; state->links != NULL && i < state->n_workers; i++)
         if (state->links[i].running) pthread_join(state->links[i].thread, NULL);
     cog_nccl_disconnect(state);
@@ -302,7 +323,7 @@ static void stop(cog_transport *transport) {
     state->parts = NULL;
     state->lender = NULL;
     state->n_ready = state->next = 0;
-    state->running = state->stopping = false;
+    state->running = false;
 }
 
 static void close_nccl(cog_transport *transport) {
@@ -317,9 +338,8 @@ static void close_nccl(cog_transport *transport) {
 static cog_status make_links(cog_transport *transport) {
     cog_nccl *state = transport->state;
     const int n = state->n_workers = transport->n_workers;
-    state->n_ends = 3 * n;
     state->links = calloc((size_t)n, sizeof(*state->links));
-    state->ends = calloc((size_t)state->n_ends, sizeof(*state->ends));
+    state->ends = calloc(3 * (size_t)n, sizeof(*state->ends));
     state->parts = calloc((size_t)n, sizeof(*state->parts));
     COG_CHECK(state->links && state->ends && state->parts, COG_ERR_MEMORY,
               "no memory for %d workers", n);
@@ -327,9 +347,6 @@ static cog_status make_links(cog_transport *transport) {
         cog_nccl_link *link = &state->links[i];
         link->transport = transport;
         link->rank = i + 1;
-        state->ends[3 * i] = &link->server;
-        state->ends[3 * i + 1] = &link->worker;
-        state->ends[3 * i + 2] = &link->ring;
     }
     return COG_OK;
 }
@@ -341,6 +358,7 @@ static cog_status start_all(cog_transport *transport) {
     state->started = cog_clock_seconds();
     for (int i = 0; i < state->n_workers; i++) {
         cog_nccl_link *link = &state->links[i];
+        if (cog_nccl_is_spread(state)) break;
         link->running = pthread_create(&link->thread, NULL, cog_nccl_live, link) == 0;
         COG_CHECK(link->running, COG_ERR_MEMORY, "no thread for worker %d of %d", i,
                   state->n_workers);
@@ -365,11 +383,12 @@ static double now(cog_transport *transport) {
 
 const cog_transport_ops cog_transport_nccl = {
     .name = "nccl",
-    .summary = "one GPU a rank with NCCL between them, one thread a worker",
+    .summary = "one GPU a rank with NCCL between them, one thread or process a worker",
     .open = open_nccl,
     .close = close_nccl,
     .start = start,
     .stop = stop,
+    .serve = cog_nccl_serve,
     .send = send,
     .receive = receive,
     .elapse = cog_nccl_elapse,

@@ -9,8 +9,9 @@
 #include "../mailbox.h"
 
 enum {
-    SPINS = 500,     /* looks before a rank that waits begins to sleep between them */
-    NAP_NS = 20000,  /* then so long: several ranks may share a core */
+    SPINS = 500,    /* looks before a rank that waits begins to sleep between them */
+    NAP_NS = 20000, /* then so long: several ranks may share a core */
+    LONG_NAP_NS = 3000000,
     LAST_SECONDS = 5 /* until work that was aborted has left the stream */
 };
 
@@ -45,9 +46,9 @@ static cog_status open_memory(cog_nccl_end *end) {
     return COG_OK;
 }
 
-cog_status cog_nccl_open(cog_nccl_end *end, int gpu, size_t max_payload) {
+cog_status cog_nccl_open(cog_nccl_end *end, int gpu, int peer, size_t max_payload) {
     const size_t room = max_payload + COG_FRAME_HEADER_BYTES;
-    *end = (cog_nccl_end){.gpu = gpu};
+    *end = (cog_nccl_end){.gpu = gpu, .peer = peer};
     CUDA_TRY(gpu, cudaSetDevice, gpu);
     CUDA_TRY(gpu, cudaStreamCreateWithFlags, &end->stream, cudaStreamNonBlocking);
     CUDA_TRY(gpu, cudaEventCreateWithFlags, &end->event, cudaEventDisableTiming);
@@ -111,9 +112,15 @@ void cog_nccl_nap(int64_t turn) {
     if (turn >= SPINS) nanosleep(&nap, NULL);
 }
 
-static cog_status check_patience(const cog_nccl_patience *p) {
+/* Between two looks, the so-manieth in a row. */
+static cog_status be_patient(const cog_nccl_patience *p, int64_t turn) {
+    const struct timespec nap = {.tv_nsec = LONG_NAP_NS};
     COG_CHECK(p->called_off == NULL || !p->called_off(p->user), COG_ERR_TRANSPORT, "called off");
     COG_CHECK(cog_clock_seconds() < p->deadline, COG_ERR_TIMEOUT, "the time is over");
+    if (p->slow)
+        nanosleep(&nap, NULL);
+    else
+        cog_nccl_nap(turn);
     return COG_OK;
 }
 
@@ -122,16 +129,15 @@ cog_status cog_nccl_settle(const cog_nccl_end *end, const cog_nccl_patience *pat
     for (int64_t turn = 0;; turn++) {
         NCCL_TRY(end, ncclCommGetAsyncError, end->comm, &state);
         if (state != ncclInProgress) return cog_nccl_check(end, state, "NCCL");
-        COG_TRY(check_patience(patience));
-        cog_nccl_nap(turn);
+        COG_TRY(be_patient(patience, turn));
     }
 }
 
 /* --- frames ----------------------------------------------------------------------------------- */
 
-static cog_status send_bytes(cog_nccl_end *end, int peer, size_t at, size_t bytes,
+static cog_status send_bytes(cog_nccl_end *end, size_t at, size_t bytes,
                              const cog_nccl_patience *patience) {
-    NCCL_TRY(end, ncclSend, (char *)end->gpu_out + at, bytes, ncclUint8, peer, end->comm,
+    NCCL_TRY(end, ncclSend, (char *)end->gpu_out + at, bytes, ncclUint8, end->peer, end->comm,
              end->stream);
     return cog_nccl_settle(end, patience);
 }
@@ -141,7 +147,7 @@ void cog_nccl_fill(cog_nccl_end *end, const cog_frame_header *header, const void
     if (header->bytes > 0) memcpy(end->out + COG_FRAME_HEADER_BYTES, payload, header->bytes);
 }
 
-cog_status cog_nccl_send(cog_nccl_end *end, int peer, const cog_nccl_patience *patience) {
+cog_status cog_nccl_send(cog_nccl_end *end, const cog_nccl_patience *patience) {
     cog_frame_header header;
     memcpy(&header, end->out, COG_FRAME_HEADER_BYTES);
     const size_t bytes = COG_FRAME_HEADER_BYTES + header.bytes;
@@ -149,18 +155,18 @@ cog_status cog_nccl_send(cog_nccl_end *end, int peer, const cog_nccl_patience *p
     CUDA_TRY(end->gpu, cudaSetDevice, end->gpu);
     CUDA_TRY(end->gpu, cudaMemcpyAsync, end->gpu_out, end->out, whole, cudaMemcpyHostToDevice,
              end->stream);
-    COG_TRY(send_bytes(end, peer, 0, COG_NCCL_FIRST, patience));
+    COG_TRY(send_bytes(end, 0, COG_NCCL_FIRST, patience));
     if (whole > COG_NCCL_FIRST)
-        COG_TRY(send_bytes(end, peer, COG_NCCL_FIRST, whole - COG_NCCL_FIRST, patience));
+        COG_TRY(send_bytes(end, COG_NCCL_FIRST, whole - COG_NCCL_FIRST, patience));
     CUDA_TRY(end->gpu, cudaEventRecord, end->event, end->stream);
     return COG_OK;
 }
 
-cog_status cog_nccl_receive(cog_nccl_end *end, int peer, size_t at, size_t bytes,
+cog_status cog_nccl_receive(cog_nccl_end *end, size_t at, size_t bytes,
                             const cog_nccl_patience *patience) {
     char *const from = (char *)end->gpu_in + at;
     CUDA_TRY(end->gpu, cudaSetDevice, end->gpu);
-    NCCL_TRY(end, ncclRecv, from, bytes, ncclUint8, peer, end->comm, end->stream);
+    NCCL_TRY(end, ncclRecv, from, bytes, ncclUint8, end->peer, end->comm, end->stream);
     COG_TRY(cog_nccl_settle(end, patience));
     CUDA_TRY(end->gpu, cudaMemcpyAsync, end->in + at, from, bytes, cudaMemcpyDeviceToHost,
              end->stream);
@@ -187,7 +193,6 @@ cog_status cog_nccl_wait(const cog_nccl_end *end, const cog_nccl_patience *patie
     for (int64_t turn = 0;; turn++) {
         COG_TRY(cog_nccl_look(end, &done));
         if (done) return COG_OK;
-        COG_TRY(check_patience(patience));
-        cog_nccl_nap(turn);
+        COG_TRY(be_patient(patience, turn));
     }
 }

@@ -23,6 +23,7 @@ enum { COG_NCCL_FIRST = 16384 };
 
 typedef struct cog_nccl_end {
     int gpu;
+    int peer;        /* rank to send to and receive from; -1: it sums */
     ncclComm_t comm; /* NULL: none yet, or aborted */
     cudaStream_t stream;
     cudaEvent_t event;      /* behind the last send, receive or sum */
@@ -34,8 +35,9 @@ typedef struct cog_nccl_end {
 /* How long to wait: until `deadline` of cog_clock_seconds, or until called_off(user) says so. */
 typedef struct cog_nccl_patience {
     double deadline;
-    bool (*called_off)(const void *user); /* NULL: nobody calls it off */
-    const void *user;
+    bool (*called_off)(void *user); /* NULL: nobody calls it off */
+    void *user;
+    bool slow; /* it takes its time: looks are milliseconds apart */
 } cog_nccl_patience;
 
 /* ERR_TRANSPORT in NCCL's words; a call that is under way is no failure. */
@@ -43,7 +45,7 @@ cog_status cog_nccl_check(const cog_nccl_end *end, ncclResult_t result, const ch
 cog_status cog_nccl_check_cuda(int gpu, cudaError_t error, const char *call);
 
 /* Memory for frames of up to max_payload bytes; 0: none. Zeros before. */
-cog_status cog_nccl_open(cog_nccl_end *end, int gpu, size_t max_payload);
+cog_status cog_nccl_open(cog_nccl_end *end, int gpu, int peer, size_t max_payload);
 
 /* Ask to be rank `rank` of n; all ranks have to. Settle it. */
 cog_status cog_nccl_join(cog_nccl_end *end, int n, ncclUniqueId id, int rank);
@@ -56,10 +58,10 @@ cog_status cog_nccl_settle(const cog_nccl_end *end, const cog_nccl_patience *pat
 void cog_nccl_fill(cog_nccl_end *end, const cog_frame_header *header, const void *payload);
 
 /* Enqueue the frame in `out`; it is under way until the event that comes behind it. */
-cog_status cog_nccl_send(cog_nccl_end *end, int peer, const cog_nccl_patience *patience);
+cog_status cog_nccl_send(cog_nccl_end *end, const cog_nccl_patience *patience);
 
 /* Enqueue the receipt of `bytes` bytes into `in` from byte `at` on; the event comes behind it. */
-cog_status cog_nccl_receive(cog_nccl_end *end, int peer, size_t at, size_t bytes,
+cog_status cog_nccl_receive(cog_nccl_end *end, size_t at, size_t bytes,
                             const cog_nccl_patience *patience);
 
 /* Has the event come? ERR_TRANSPORT or ERR_DEVICE when it never will. */

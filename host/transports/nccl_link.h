@@ -6,7 +6,8 @@
  *
  *     server's end: the server's thread, until it calls the link LOST
  *     worker's end, and its ring: the worker's thread
- *     both ends of a LOST link: the worker's thread, which has them aborted
+ *     both ends of a LOST link: the worker's thread, which has them aborted; where that is in
+ *     another process, the server's end of it: a thread for just that
  *     everything, when the workers' threads have ended: stop
  */
 #ifndef COG_HOST_TRANSPORTS_NCCL_LINK_H
@@ -17,6 +18,7 @@
 
 #include "../parcel.h"
 #include "../ring.h"
+#include "nccl_board.h"
 #include "nccl_end.h"
 
 /* Frames between the transport's own ends. */
@@ -29,12 +31,6 @@ enum {
 /* In the field `checksum`, which links that check their bytes have no other use for. */
 enum { COG_NCCL_MORE, COG_NCCL_LAST };
 
-typedef enum cog_nccl_fate {
-    COG_NCCL_ALIVE,
-    COG_NCCL_BROKEN, /* says the worker's end, and `why` */
-    COG_NCCL_LOST,   /* says the server */
-} cog_nccl_fate;
-
 typedef enum cog_nccl_turn {
     COG_NCCL_SERVER, /* nothing is under way */
     COG_NCCL_HEAD,   /* the server waits for the first part of a frame */
@@ -44,13 +40,13 @@ typedef enum cog_nccl_turn {
 typedef struct cog_nccl_link {
     cog_transport *transport;
     int rank;
-    atomic_int fate;  /* cog_nccl_fate */
-    char broken[200]; /* written before BROKEN is: why, as an end of a sentence */
+    cog_nccl_seat *seat; /* at the board */
     /* the server's */
-    char why[200]; /* it is LOST */
+    char why[200]; /* it is LOST, as an end of a sentence */
     cog_nccl_end server;
     cog_nccl_turn turn;
     double deadline;         /* of what is waited for */
+    double looked;           /* when its process was last seen */
     cog_frame_header header; /* of the frame that comes */
     bool told;               /* that the worker is gone, or has failed */
     bool summing;            /* READY: the next frame is GO */
@@ -61,6 +57,9 @@ typedef struct cog_nccl_link {
     bool running;
     bool holding;         /* an answer is in `out`: the last one, or not */
     bool is_cut;          /* the link failed, and not the worker */
+    bool is_orphan;       /* the server's process is gone */
+    cog_status failure;   /* of the worker, */
+    char sentence[512];   /* in words */
     atomic_bool handling; /* inside handle; a caller on a wrong thread may look */
     bool reducing;        /* asked for an all-reduce */
     cog_ring_part part;   /* what it would sum */
@@ -70,8 +69,9 @@ typedef struct cog_nccl_link {
 typedef struct cog_nccl {
     double timeout;
     cog_parcel_pool pool;
+    cog_nccl_board board;
     cog_nccl_link *links; /* [n_workers] */
-    cog_nccl_end **ends;  /* [n_ends] of all links, server's, worker's and ring */
+    cog_nccl_end **ends;  /* [n_ends] those of this process */
     int n_workers, n_ends;
     cog_ring_part *parts; /* [n_workers] what those who are ready would sum */
     int n_ready;
@@ -79,18 +79,27 @@ typedef struct cog_nccl {
     int next;              /* where receive looks first */
     double started;
     bool running;
-    atomic_bool stopping;
+    pthread_t burial; /* in the server's process: aborts its ends of LOST links */
+    bool buries;
 } cog_nccl;
 
-/* Work of a worker's thread: nccl_worker.c. `live` is its main function. */
+/* Are the workers processes? */
+static inline bool cog_nccl_is_spread(const cog_nccl *state) { return state->board.rank >= 0; }
+
+/* Seconds between two looks whether a process lives. */
+static const double cog_nccl_look_seconds = 0.01;
+
+/* Work of a worker's thread: nccl_worker.c. `live` is its main function, `serve` does it in a
+ * process of its own. */
 void *cog_nccl_live(void *link);
+cog_status cog_nccl_serve(cog_transport *transport);
 cog_status cog_nccl_answer(cog_nccl_link *link, const cog_frame_header *header,
                            const void *payload);
 cog_status cog_nccl_elapse(cog_transport *transport, int rank, double flops, double factor,
                            double delay);
 cog_status cog_nccl_allreduce(cog_transport *transport, int rank, float *x, int64_t n, bool bf16);
 
-/* Communicators for all links of this process, each used once: nccl_open.c. */
+/* The board, and communicators for all links of this process, each used once: nccl_open.c. */
 cog_status cog_nccl_connect(cog_nccl *state, size_t max_payload);
 void cog_nccl_disconnect(cog_nccl *state);
 

@@ -4,61 +4,61 @@
  * never waits for a worker that computes, all connections are used here, in one group. */
 #include "nccl_link.h"
 
-#include <math.h>
-#include <stdlib.h>
+#include <time.h>
 
 #include "../check.h"
 #include "../mailbox.h"
 
-enum { START_SECONDS = 120 };
+enum { START_SECONDS = 120, NAP_NS = 5000000 };
 
 #define NCCL_TRY(end, function, ...) \
     COG_TRY(cog_nccl_check((end), function(__VA_ARGS__), #function))
 
+/* Rank r's GPU is number r. Ends that are not of this process stay zeros. */
 static cog_status open_ends(cog_nccl *state, size_t max_payload) {
+    const int self = state->board.rank;
+    state->n_ends = 0;
     for (int i = 0; i < state->n_workers; i++) {
         cog_nccl_link *link = &state->links[i];
-        COG_TRY(cog_nccl_open(&link->server, 0, max_payload));
-        COG_TRY(cog_nccl_open(&link->worker, link->rank, max_payload));
-        COG_TRY(cog_nccl_open(&link->ring, link->rank, 0));
+        if (self <= 0) {
+            state->ends[state->n_ends++] = &link->server;
+            COG_TRY(cog_nccl_open(&link->server, 0, 1, max_payload));
+        }
+        if (self >= 0 && self != link->rank) continue;
+        state->ends[state->n_ends++] = &link->worker;
+        state->ends[state->n_ends++] = &link->ring;
+        COG_TRY(cog_nccl_open(&link->worker, link->rank, 0, max_payload));
+        COG_TRY(cog_nccl_open(&link->ring, link->rank, -1, 0));
     }
-    return COG_OK;
-}
-
-static cog_status new_id(ncclUniqueId *out) {
-    const ncclResult_t result = ncclGetUniqueId(out);
-    COG_CHECK(result == ncclSuccess, COG_ERR_TRANSPORT, "ncclGetUniqueId: %s",
-              ncclGetErrorString(result));
     return COG_OK;
 }
 
 static cog_status join_all(cog_nccl *state) {
-    ncclUniqueId ring, pair;
-    COG_TRY(new_id(&ring));
+    const cog_nccl_page *page = state->board.page;
     for (int i = 0; i < state->n_workers; i++) {
         cog_nccl_link *link = &state->links[i];
-        COG_TRY(new_id(&pair));
-        COG_TRY(cog_nccl_join(&link->server, 2, pair, 0));
-        COG_TRY(cog_nccl_join(&link->worker, 2, pair, 1));
-        COG_TRY(cog_nccl_join(&link->ring, state->n_workers, ring, i));
+        if (link->server.stream != NULL)
+            COG_TRY(cog_nccl_join(&link->server, 2, link->seat->pair, 0));
+        if (link->worker.stream == NULL) continue;
+        COG_TRY(cog_nccl_join(&link->worker, 2, link->seat->pair, 1));
+        COG_TRY(cog_nccl_join(&link->ring, state->n_workers, page->ring, i));
     }
     return COG_OK;
 }
 
-/* Both ways. */
+/* Both ways. It comes last: when the server is through, so are all workers with all before. */
 static cog_status greet(cog_nccl *state) {
     for (int i = 0; i < state->n_ends; i++) {
         cog_nccl_end *end = state->ends[i];
-        const int peer = i % 3 == 0 ? 1 : 0; /* server's, worker's, ring */
-        if (end->room == 0) continue;
+        if (end->peer < 0) continue;
         COG_TRY(cog_nccl_check_cuda(end->gpu, cudaSetDevice(end->gpu), "cudaSetDevice"));
         COG_TRY(cog_nccl_check_cuda(end->gpu,
                                     cudaMemcpyAsync(end->gpu_out, end->out, COG_NCCL_FIRST,
                                                     cudaMemcpyHostToDevice, end->stream),
                                     "cudaMemcpyAsync"));
-        NCCL_TRY(end, ncclSend, end->gpu_out, COG_NCCL_FIRST, ncclUint8, peer, end->comm,
+        NCCL_TRY(end, ncclSend, end->gpu_out, COG_NCCL_FIRST, ncclUint8, end->peer, end->comm,
                  end->stream);
-        NCCL_TRY(end, ncclRecv, end->gpu_in, COG_NCCL_FIRST, ncclUint8, peer, end->comm,
+        NCCL_TRY(end, ncclRecv, end->gpu_in, COG_NCCL_FIRST, ncclUint8, end->peer, end->comm,
                  end->stream);
     }
     return COG_OK;
@@ -67,7 +67,14 @@ static cog_status greet(cog_nccl *state) {
 static cog_status sum_once(cog_nccl *state) {
     for (int i = 0; i < state->n_workers; i++) {
         cog_nccl_link *link = &state->links[i];
+        const int gpu = link->ring.gpu;
         float *x = link->worker.gpu_in;
+        if (link->ring.stream == NULL) continue;
+        COG_TRY(cog_nccl_check_cuda(gpu, cudaSetDevice(gpu), "cudaSetDevice"));
+        COG_TRY(cog_nccl_check_cuda(gpu,
+                                    cudaMemcpyAsync(x, link->worker.in, sizeof(*x),
+                                                    cudaMemcpyHostToDevice, link->ring.stream),
+                                    "cudaMemcpyAsync"));
         NCCL_TRY(&link->ring, ncclAllReduce, x, x, 1, ncclFloat, ncclSum, link->ring.comm,
                  link->ring.stream);
     }
@@ -87,7 +94,7 @@ static cog_status finish(cog_nccl *state, const cog_nccl_patience *patience) {
     return COG_OK;
 }
 
-/* One thread does it for all ranks, which takes a group. */
+/* One thread does it for all ranks of this process, which takes a group. */
 static cog_status in_a_group(cog_nccl *state, cog_status (*calls)(cog_nccl *state),
                              const cog_nccl_patience *patience) {
     NCCL_TRY(state->ends[0], ncclGroupStart);
@@ -98,20 +105,53 @@ static cog_status in_a_group(cog_nccl *state, cog_status (*calls)(cog_nccl *stat
     return finish(state, patience);
 }
 
+/* In the server's process: have its ends of LOST links aborted, as a kernel that waits for ever
+ * would be in the way of others. It may take a while, which is not the server's. */
+static void *bury(void *transport_state) {
+    cog_nccl *state = transport_state;
+    const struct timespec nap = {.tv_nsec = NAP_NS};
+    while (!state->board.page->stopping) {
+        for (int i = 0; i < state->n_workers; i++) {
+            cog_nccl_end *const end = &state->links[i].server;
+            if (state->links[i].seat->fate == COG_NCCL_LOST && end->comm != NULL)
+                cog_nccl_abort(&end, 1);
+        }
+        nanosleep(&nap, NULL);
+    }
+    return NULL;
+}
+
+static cog_status come_to_the_board(cog_nccl *state, size_t max_payload, double deadline) {
+    cog_nccl_board *board = &state->board;
+    COG_TRY(board->rank <= 0 ? cog_nccl_board_make(board, state->n_workers, max_payload)
+                             : cog_nccl_board_find(board, state->n_workers, max_payload, deadline));
+    for (int i = 0; i < state->n_workers; i++) state->links[i].seat = &board->page->seats[i];
+    return COG_OK;
+}
+
 cog_status cog_nccl_connect(cog_nccl *state, size_t max_payload) {
-    const cog_nccl_patience patience = {.deadline = cog_clock_seconds() + START_SECONDS};
+    const cog_nccl_patience patience = {.deadline = cog_clock_seconds() + START_SECONDS,
+                                        .slow = true};
+    COG_TRY(come_to_the_board(state, max_payload, patience.deadline));
     COG_TRY(open_ends(state, max_payload));
     cog_status status = in_a_group(state, join_all, &patience);
-    if (status == COG_OK) status = in_a_group(state, greet, &patience);
     if (status == COG_OK) status = in_a_group(state, sum_once, &patience);
+    if (status == COG_OK) status = in_a_group(state, greet, &patience);
     COG_CHECK(status != COG_ERR_TIMEOUT, COG_ERR_TRANSPORT,
-              "the %d GPUs did not find each other within %d s", state->n_workers + 1,
+              "the server and %d workers did not find each other within %d s", state->n_workers,
               START_SECONDS);
-    return status;
+    COG_TRY(status);
+    if (state->board.rank != 0) return COG_OK;
+    state->buries = pthread_create(&state->burial, NULL, bury, state) == 0;
+    COG_CHECK(state->buries, COG_ERR_MEMORY, "no thread for workers that will be lost");
+    return COG_OK;
 }
 
 void cog_nccl_disconnect(cog_nccl *state) {
+    if (state->buries) pthread_join(state->burial, NULL);
+    state->buries = false;
     if (state->ends == NULL) return;
     cog_nccl_abort(state->ends, state->n_ends);
     for (int i = 0; i < state->n_ends; i++) cog_nccl_close(state->ends[i]);
+    cog_nccl_board_close(&state->board);
 }

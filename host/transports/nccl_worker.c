@@ -15,13 +15,23 @@
 
 static cog_nccl *state_of(const cog_nccl_link *self) { return self->transport->state; }
 
-static bool is_called_off(const void *link) {
-    const cog_nccl_link *self = link;
-    return state_of(self)->stopping || self->fate == COG_NCCL_LOST;
+static void look_for_server(cog_nccl_link *self) {
+    const cog_nccl *state = state_of(self);
+    const double now = cog_clock_seconds();
+    if (!cog_nccl_is_spread(state) || now < self->looked + cog_nccl_look_seconds) return;
+    self->looked = now;
+    self->is_orphan = !cog_nccl_board_has(&state->board, 0);
 }
 
-static cog_nccl_patience until_called_off(const cog_nccl_link *self) {
-    return (cog_nccl_patience){INFINITY, is_called_off, self};
+static bool is_called_off(void *link) {
+    cog_nccl_link *self = link;
+    look_for_server(self);
+    return state_of(self)->board.page->stopping || self->seat->fate == COG_NCCL_LOST ||
+           self->is_orphan;
+}
+
+static cog_nccl_patience until_called_off(cog_nccl_link *self) {
+    return (cog_nccl_patience){.deadline = INFINITY, .called_off = is_called_off, .user = self};
 }
 
 /* A failure of the link is not one of the worker: it is told otherwise. */
@@ -36,7 +46,7 @@ static cog_status send_held(cog_nccl_link *self, int turn) {
     const cog_nccl_patience patience = until_called_off(self);
     ((cog_frame_header *)(void *)self->worker.out)->checksum = (uint64_t)turn;
     self->holding = false;
-    return note_cut(self, cog_nccl_send(&self->worker, 0, &patience));
+    return note_cut(self, cog_nccl_send(&self->worker, &patience));
 }
 
 /* An answer is held back until it is known whether it is the last one. */
@@ -62,7 +72,7 @@ static cog_status end_turn(cog_nccl_link *self) {
 
 static cog_status receive(cog_nccl_link *self, size_t at, size_t bytes) {
     const cog_nccl_patience patience = until_called_off(self);
-    COG_TRY(note_cut(self, cog_nccl_receive(&self->worker, 0, at, bytes, &patience)));
+    COG_TRY(note_cut(self, cog_nccl_receive(&self->worker, at, bytes, &patience)));
     return note_cut(self, cog_nccl_wait(&self->worker, &patience));
 }
 
@@ -140,7 +150,8 @@ static cog_status sum_there(cog_nccl_link *self, const cog_nccl_patience *patien
 
 static cog_status sum(cog_nccl_link *self) {
     const double timeout = state_of(self)->timeout;
-    const cog_nccl_patience patience = {cog_clock_seconds() + timeout, is_called_off, self};
+    const cog_nccl_patience patience = {
+        .deadline = cog_clock_seconds() + timeout, .called_off = is_called_off, .user = self};
     const cog_status status = sum_there(self, &patience);
     COG_CHECK(status != COG_ERR_TIMEOUT, COG_ERR_TRANSPORT,
               "the all-reduce of %lld floats among %d workers did not end within %g s",
@@ -183,12 +194,16 @@ static cog_status serve_one(cog_nccl_link *self) {
     return end_turn(self);
 }
 
-/* The worker failed, and its link works. */
+/* The worker failed, and its link works. In a process of its own it may end when this returns. */
 static void tell_fault(cog_nccl_link *self, cog_status status) {
+    const cog_nccl_patience patience = until_called_off(self);
     cog_parcel *fault = cog_parcel_fault(&state_of(self)->pool, self->rank, status);
+    self->failure = status;
+    snprintf(self->sentence, sizeof(self->sentence), "%s", cog_last_error());
     if (fault == NULL) return;
-    if (cog_nccl_answer(self, &fault->frame.header, fault->frame.payload) == COG_OK)
-        (void)end_turn(self);
+    if (cog_nccl_answer(self, &fault->frame.header, fault->frame.payload) == COG_OK &&
+        end_turn(self) == COG_OK)
+        (void)cog_nccl_wait(&self->worker, &patience);
     cog_parcel_give(&state_of(self)->pool, fault);
 }
 
@@ -196,13 +211,14 @@ static void tell_fault(cog_nccl_link *self, cog_status status) {
  * for kernels that never end. */
 static void leave(cog_nccl_link *self) {
     cog_nccl_end *const ends[] = {&self->server, &self->worker};
+    cog_nccl_seat *seat = self->seat;
     int alive = COG_NCCL_ALIVE;
     if (!is_called_off(self)) {
-        snprintf(self->broken, sizeof(self->broken), "lost its link: %s", cog_last_error());
-        atomic_compare_exchange_strong(&self->fate, &alive, COG_NCCL_BROKEN);
+        snprintf(seat->broken, sizeof(seat->broken), "lost its link: %s", cog_last_error());
+        atomic_compare_exchange_strong(&seat->fate, &alive, COG_NCCL_BROKEN);
     }
     for (int64_t turn = 0; !is_called_off(self); turn++) cog_nccl_nap(turn);
-    if (self->fate == COG_NCCL_LOST) cog_nccl_abort(ends, 2);
+    if (seat->fate == COG_NCCL_LOST) cog_nccl_abort(ends, 2);
 }
 
 void *cog_nccl_live(void *link) {
@@ -210,8 +226,20 @@ void *cog_nccl_live(void *link) {
     cog_status status = COG_OK;
     while (status == COG_OK && !is_called_off(self)) status = serve_one(self);
     if (status != COG_OK && !self->is_cut && !is_called_off(self)) tell_fault(self, status);
-    if (self->is_cut || self->fate == COG_NCCL_LOST) leave(self);
+    if (self->is_cut || self->seat->fate == COG_NCCL_LOST) leave(self);
     return NULL;
+}
+
+cog_status cog_nccl_serve(cog_transport *transport) {
+    cog_nccl *state = transport->state;
+    COG_CHECK(state->running && transport->self > 0, COG_ERR_TRANSPORT,
+              "the transport 'nccl' is not running here as a worker");
+    cog_nccl_link *self = &state->links[transport->self - 1];
+    (void)cog_nccl_live(self);
+    if (self->failure != COG_OK) COG_FAIL(self->failure, "%s", self->sentence);
+    if (state->board.page->stopping) return COG_OK;
+    COG_CHECK(!self->is_orphan, COG_ERR_TRANSPORT, "the server is gone");
+    COG_FAIL(COG_ERR_TRANSPORT, "the server went on without worker %d", self->rank - 1);
 }
 
 /* --- what workers ask for --------------------------------------------------------------------- */
