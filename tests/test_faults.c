@@ -213,9 +213,10 @@ Test(faults, as_many_silent_workers_as_the_code_allows) {
 
 /* --- workers that come back ------------------------------------------------------------------- */
 
-static char folder[] = "/tmp/cograd-faults-XXXXXX", path[64], state[64];
+static char folder[64], path[96], state[96];
 
 static void make_folder(void) {
+    strcpy(folder, "/tmp/cograd-faults-XXXXXX");
     cr_assert(mkdtemp(folder) != NULL);
     snprintf(path, sizeof(path), "%s/history", folder);
     snprintf(state, sizeof(state), "%s/state", folder);
