@@ -20,27 +20,37 @@ void cog_update_free(cog_update *update) {
     *update = (cog_update){0};
 }
 
+/* Room for one more in an array of `count`. */
+static cog_status make_room(void **array, int32_t count, int32_t *room, size_t size) {
+    if (count < *room) return COG_OK;
+    const int32_t more = *room > 0 ? 2 * *room : 8;
+    void *grown = realloc(*array, (size_t)more * size);
+    COG_CHECK(grown != NULL, COG_ERR_MEMORY, "no memory for an update of %d pieces", more);
+    *array = grown;
+    *room = more;
+    return COG_OK;
+}
+
+static cog_status make_room_for_term(cog_update *u) {
+    void *terms = u->terms;
+    const cog_status status = make_room(&terms, u->n_terms, &u->term_room, sizeof(*u->terms));
+    u->terms = terms;
+    return status;
+}
+
+/* Also one without terms has a place where they would be. */
 cog_status cog_update_message_add(cog_update *u, int32_t row, const void *payload, size_t bytes) {
-    if (u->n_messages == u->message_room) {
-        const int32_t room = u->message_room > 0 ? 2 * u->message_room : 8;
-        void *grown = realloc(u->messages, (size_t)room * sizeof(*u->messages));
-        COG_CHECK(grown != NULL, COG_ERR_MEMORY, "no memory for an update of %d messages", room);
-        u->messages = grown;
-        u->message_room = room;
-    }
+    void *messages = u->messages;
+    COG_TRY(make_room_for_term(u));
+    COG_TRY(make_room(&messages, u->n_messages, &u->message_room, sizeof(*u->messages)));
+    u->messages = messages;
     u->messages[u->n_messages++] = (cog_update_message){
         .row = row, .first_term = u->n_terms, .payload = payload, .bytes = bytes};
     return COG_OK;
 }
 
 cog_status cog_update_term_add(cog_update *u, int32_t block, float weight) {
-    if (u->n_terms == u->term_room) {
-        const int32_t room = u->term_room > 0 ? 2 * u->term_room : 16;
-        void *grown = realloc(u->terms, (size_t)room * sizeof(*u->terms));
-        COG_CHECK(grown != NULL, COG_ERR_MEMORY, "no memory for an update of %d terms", room);
-        u->terms = grown;
-        u->term_room = room;
-    }
+    COG_TRY(make_room_for_term(u));
     u->terms[u->n_terms++] = (cog_update_term){block, weight};
     u->messages[u->n_messages - 1].n_terms++;
     return COG_OK;

@@ -209,18 +209,21 @@ exec ip netns exec {PREFIX}-{os.getpid()}-$i unshare --uts sh -c "hostname worke
 class Mpi(Network):
     def test_a_run_over_links_is_the_run_of_sim(self):
         """All bytes go over the links: transports by which ranks of one machine meet are off."""
-        if shutil.which("mpirun") is None or "MPI          built in" not in self.run_cograd("info").stdout:
-            self.skipTest("MPI is not there")
+        info = self.run_cograd("info").stdout
+        if shutil.which("mpirun") is None or not re.search("MPI +built in", info) or "sanitizers thread" in info:
+            self.skipTest("MPI is not there, or not built for this sanitizer")
         (self.folder / "agent").write_text(AGENT)
         (self.folder / "agent").chmod(0o755)
         options = (*PROBLEM, "--code", "replication:blocks=2,wait=4", "--rounds", "30")
         hosts = ",".join(f"10.83.0.{rank + 1}:1" for rank in range(WORKERS + 1))
-        run = self.start_in(
-            "hub", "mpirun", "--allow-run-as-root", "--mca", "plm_rsh_agent", self.folder / "agent", "--mca",
-            "plm_rsh_no_tree_spawn", "1", "--mca", "btl", "tcp,self", "--mca", "pml", "ob1", "--mca",
-            "btl_tcp_if_include", "10.83.0.0/24", "--mca", "oob_tcp_if_include", "10.83.0.0/24", "--mca",
-            "orte_keep_fqdn_hostnames", "1", "-H", hosts, "-n", WORKERS + 1, cli.PROGRAM, "train",
-            "--transport", "mpi", *options, "--json", "record.json")
+        settings = {"plm_rsh_agent": self.folder / "agent", "plm_rsh_no_tree_spawn": 1, "btl": "tcp,self",
+                    "pml": "ob1", "btl_tcp_if_include": "10.83.0.0/24", "oob_tcp_if_include": "10.83.0.0/24",
+                    "orte_keep_fqdn_hostnames": 1}
+        # What MPI itself keeps until the end of a process is not this program's leak.
+        run = self.start_in("hub", "env", "ASAN_OPTIONS=detect_leaks=0", "mpirun", "-x", "ASAN_OPTIONS",
+                            "--allow-run-as-root", "-H", hosts, "-n", WORKERS + 1,
+                            *(word for item in settings.items() for word in ("--mca", *item)),
+                            cli.PROGRAM, "train", "--transport", "mpi", *options, "--json", "record.json")
         self.finish(run)
         self.assert_run_of_sim(*options)
 
