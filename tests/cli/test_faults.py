@@ -19,7 +19,7 @@ class Faults(cli.Case):
         """Cells that are asked for what they cannot do."""
         runner = faults.Runner(cli.PROGRAM)
         for kind, point, must, words in (
-                ("drop", "mid-send", "same", "status 1"),
+                ("kill", "mid-send", "same", "status 1"),
                 ("slow", "mid-send", "goes on", "no sentence"),
                 ("slow", "mid-send", "gives up", "no sentence"),
                 ("slow", "mid-send", "refused", "not refused"),
