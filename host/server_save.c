@@ -263,6 +263,12 @@ static cog_status read_array(const void *file, uint32_t kind, void *out, size_t 
     return COG_OK;
 }
 
+/* One that came while the others came to rest had nothing to send; what lies there of its messages,
+ * if anything, is its predecessor's. */
+static bool began_anew(const cog_server *s, int worker) {
+    return s->version[worker] < 0 && s->renewed[s->code->plan.first[worker]];
+}
+
 /* In the order of then; who was gone comes last and knows nothing. */
 static cog_status load_idle(cog_server *s, const void *file) {
     const int n = s->code->plan.n_workers;
@@ -283,6 +289,11 @@ static cog_status load_idle(cog_server *s, const void *file) {
         if (s->to_restore[w]) continue;
         s->idle[s->n_idle++] = w;
         s->version[w] = -1;
+    }
+    for (int w = 0; w < n; w++) {
+        const bool knew_nothing = s->to_restore[w] && began_anew(s, w);
+        s->to_restore[w] -= knew_nothing;
+        s->n_to_restore -= knew_nothing;
     }
     return COG_OK;
 }

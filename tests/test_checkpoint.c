@@ -221,6 +221,45 @@ Test(checkpoint, it_may_come_at_any_time) {
     remove_folder();
 }
 
+/* As a checkpoint is written when worker 3 came back while the others came to rest: idle, but with
+ * no parameters, no state, and channels that begin anew. `predecessor`: whose state had come. */
+static void have_worker_3_come_back(bool predecessor) {
+    void *file;
+    size_t bytes;
+    cog_piece piece;
+    cog_checkpoint changed = {.n_pieces = 0};
+    cr_assert_eq(cog_checkpoint_read(path, &file, &bytes), COG_OK);
+    for (size_t at = 0; cog_checkpoint_next(file, &at, &piece);) {
+        if (piece.kind == COG_PIECE_VERSION) ((int64_t *)(uintptr_t)piece.data)[3] = -1;
+        if (piece.kind == COG_PIECE_RENEWED) ((uint8_t *)(uintptr_t)piece.data)[3] = 1;
+        if (piece.kind == COG_PIECE_SENDER && piece.index == 3 && !predecessor) continue;
+        cr_assert_eq(cog_checkpoint_add(&changed, piece.kind, piece.index, piece.data, piece.bytes),
+                     COG_OK);
+    }
+    cr_assert_eq(cog_checkpoint_write(&changed, path), COG_OK);
+    cog_checkpoint_free(&changed);
+    free(file);
+}
+
+Test(checkpoint, a_worker_that_came_back_during_one_begins_anew) {
+    make_folder();
+    cog_engine_config c = small();
+    c.channel = "topk:ratio=0.05,feedback=1";
+    outcome with[2];
+    for (int i = 0; i < 2; i++) {
+        cog_engine *e = open_engine(&c);
+        run(e, SAVED_AT);
+        cr_assert_eq(cog_engine_save(e, path), COG_OK, "%s", cog_last_error());
+        cog_engine_destroy(e);
+        have_worker_3_come_back(i == 1);
+        with[i] = run_resumed(&c);
+    }
+    expect_same(&c, with[0], with[1], true); /* its predecessor's state is nobody's */
+    free(with[0].params);
+    free(with[1].params);
+    remove_folder();
+}
+
 /* ---------------------------------------------------------------- files */
 
 static uint8_t *read_file(size_t *bytes) {
