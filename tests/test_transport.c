@@ -121,25 +121,33 @@ Test(transport, bad_specs_and_half_filled_transports_are_refused) {
 
 /* --- time ----------------------------------------------------------------------------------- */
 
-Test(transport, receive_gives_up_after_its_timeout_and_goes_on_later) {
-    for (int i = 0; i < N_BOTH; i++) {
-        rig r;
-        rig_open(&r, both[i], 2, 100);
-        cog_frame frame = {.payload = &r};
-        rig_order(&r, 1, SLEEP, 200, 5, NULL, 0);
-        const double begin = r.transport->ops->now(r.transport);
-        cr_assert_eq(r.transport->ops->receive(r.transport, 0.05, &frame), COG_ERR_TIMEOUT);
-        const double waited = r.transport->ops->now(r.transport) - begin;
-        cr_assert(waited >= 0.0499 && waited < 0.15, "%s waited %g s for 0.05", both[i], waited);
-        cr_assert_eq(frame.payload, &r, "an output was touched");
-        cr_assert_eq(rig_receive(&r).header.round, 5);
-        const double arrival = r.transport->ops->now(r.transport) - begin;
-        cr_assert(arrival >= 0.2 && arrival < 1, "%s: %g s for 0.2", both[i], arrival);
-        cr_assert_eq(r.transport->ops->receive(r.transport, 0, &frame), COG_ERR_TIMEOUT);
-        rig_close(&r);
-    }
+/* Never too early; on time at least once in three tries, as other processes may be in the way. */
+static bool gives_up_on_time(const char *spec) {
+    rig r;
+    rig_open(&r, spec, 2, 100);
+    cog_frame frame = {.payload = &r};
+    rig_order(&r, 1, SLEEP, 200, 5, NULL, 0);
+    const double begin = r.transport->ops->now(r.transport);
+    cr_assert_eq(r.transport->ops->receive(r.transport, 0.05, &frame), COG_ERR_TIMEOUT);
+    const double waited = r.transport->ops->now(r.transport) - begin;
+    cr_assert(waited >= 0.0499, "%s waited %g s for 0.05", spec, waited);
+    cr_assert_eq(frame.payload, &r, "an output was touched");
+    cr_assert_eq(rig_receive(&r).header.round, 5);
+    const double arrival = r.transport->ops->now(r.transport) - begin;
+    cr_assert(arrival >= 0.2, "%s: %g s for 0.2", spec, arrival);
+    cr_assert_eq(r.transport->ops->receive(r.transport, 0, &frame), COG_ERR_TIMEOUT);
+    rig_close(&r);
+    return waited < 0.15 && arrival < 1;
 }
 
+Test(transport, receive_gives_up_after_its_timeout_and_goes_on_later) {
+    for (int i = 0; i < N_BOTH; i++)
+        cr_assert(gives_up_on_time(both[i]) || gives_up_on_time(both[i]) ||
+                      gives_up_on_time(both[i]),
+                  "%s is far too late", both[i]);
+}
+
+#ifndef RIG_TRANSPORT
 /* Seconds that 0.15 s of work take, slowed down. */
 static double slowed(double factor) {
     rig r;
@@ -164,6 +172,7 @@ Test(transport, slow_workers_on_threads_take_factor_times_as_long) {
         cr_assert(on_time, "far too late at factor %g", factor);
     }
 }
+#endif
 
 /* --- failures and stops --------------------------------------------------------------------- */
 
@@ -245,6 +254,7 @@ Test(transport, stop_ends_whatever_workers_do_and_start_begins_anew) {
         }
 }
 
+#ifndef RIG_TRANSPORT
 Test(transport, stop_on_threads_does_not_wait_for_frames_not_yet_begun) {
     rig r;
     rig_open(&r, "threads", 2, 100);
@@ -254,3 +264,4 @@ Test(transport, stop_on_threads_does_not_wait_for_frames_not_yet_begun) {
     cr_assert(rig_clock() - begin < 1, "%g s for two frames of 0.01 s", rig_clock() - begin);
     rig_close(&r);
 }
+#endif

@@ -26,6 +26,8 @@
 #include "../mailbox.h"
 #include "nccl_link.h"
 
+static const double last_words_seconds = 0.1;
+
 /* --- open ------------------------------------------------------------------------------------- */
 
 static cog_status check_gpus(int n_workers) {
@@ -181,16 +183,22 @@ static cog_status take_part(cog_nccl *state, cog_nccl_link *link, bool *whole) {
     return COG_OK;
 }
 
+/* Does its process live? What one that has gone said last may still be on its way. */
+static void look_for_process(cog_nccl *state, cog_nccl_link *link) {
+    const double now = cog_clock_seconds();
+    if (!cog_nccl_is_spread(state) || now < link->looked + cog_nccl_look_seconds) return;
+    link->looked = now;
+    if (link->left == 0 && !cog_nccl_board_has(&state->board, link->rank)) link->left = now;
+}
+
 /* A worker that says nothing: does it live, and is there time? */
 static void check_silence(cog_nccl *state, cog_nccl_link *link) {
-    const double now = cog_clock_seconds();
-    char why[64];
-    if (cog_nccl_is_spread(state) && now >= link->looked + cog_nccl_look_seconds) {
-        link->looked = now;
-        if (!cog_nccl_board_has(&state->board, link->rank)) lose(state, link, "is gone");
-    }
-    if (!is_there(link) || link->turn == COG_NCCL_SERVER || now <= link->deadline) return;
-    snprintf(why, sizeof(why), "gave no answer for %g s", state->timeout);
+    char why[64] = "is gone";
+    look_for_process(state, link);
+    const bool waits = link->turn != COG_NCCL_SERVER, has_left = link->left > 0;
+    const double deadline = has_left ? link->left + last_words_seconds : link->deadline;
+    if (waits ? cog_clock_seconds() <= deadline : !has_left) return;
+    if (!has_left) snprintf(why, sizeof(why), "gave no answer for %g s", state->timeout);
     lose(state, link, why);
 }
 

@@ -6,6 +6,7 @@
  * NCCL itself may never notice. Locks and memory are those of one machine.
  *
  *     ring, pair       how communicators find each other; before anybody else sees the board
+ *     n_joined         how many processes have asked for all of theirs
  *     stopping, fate   written by the server, and by a worker whose end of the link broke
  */
 #ifndef COG_HOST_TRANSPORTS_NCCL_BOARD_H
@@ -36,6 +37,7 @@ typedef struct cog_nccl_page {
     uint64_t max_payload;
     int32_t n_workers;
     atomic_bool stopping;
+    atomic_int n_joined;
     ncclUniqueId ring;
     cog_nccl_seat seats[]; /* [n_workers] */
 } cog_nccl_page;

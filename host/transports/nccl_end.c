@@ -9,9 +9,8 @@
 #include "../mailbox.h"
 
 enum {
-    SPINS = 500,    /* looks before a rank that waits begins to sleep between them */
-    NAP_NS = 20000, /* then so long: several ranks may share a core */
-    LONG_NAP_NS = 3000000,
+    SPINS = 500,     /* looks before a rank that waits begins to sleep between them */
+    NAP_NS = 20000,  /* then so long: several ranks may share a core */
     LAST_SECONDS = 5 /* until work that was aborted has left the stream */
 };
 
@@ -112,15 +111,10 @@ void cog_nccl_nap(int64_t turn) {
     if (turn >= SPINS) nanosleep(&nap, NULL);
 }
 
-/* Between two looks, the so-manieth in a row. */
-static cog_status be_patient(const cog_nccl_patience *p, int64_t turn) {
-    const struct timespec nap = {.tv_nsec = LONG_NAP_NS};
+cog_status cog_nccl_be_patient(const cog_nccl_patience *p, int64_t turn) {
     COG_CHECK(p->called_off == NULL || !p->called_off(p->user), COG_ERR_TRANSPORT, "called off");
     COG_CHECK(cog_clock_seconds() < p->deadline, COG_ERR_TIMEOUT, "the time is over");
-    if (p->slow)
-        nanosleep(&nap, NULL);
-    else
-        cog_nccl_nap(turn);
+    cog_nccl_nap(turn);
     return COG_OK;
 }
 
@@ -129,7 +123,7 @@ cog_status cog_nccl_settle(const cog_nccl_end *end, const cog_nccl_patience *pat
     for (int64_t turn = 0;; turn++) {
         NCCL_TRY(end, ncclCommGetAsyncError, end->comm, &state);
         if (state != ncclInProgress) return cog_nccl_check(end, state, "NCCL");
-        COG_TRY(be_patient(patience, turn));
+        COG_TRY(cog_nccl_be_patient(patience, turn));
     }
 }
 
@@ -174,17 +168,24 @@ cog_status cog_nccl_receive(cog_nccl_end *end, size_t at, size_t bytes,
     return COG_OK;
 }
 
-cog_status cog_nccl_look(const cog_nccl_end *end, bool *done) {
+/* A query that finds nothing leaves an error behind, which the next launch would be charged with.
+ */
+static cudaError_t query(const cog_nccl_end *end) {
     const cudaError_t error = cudaEventQuery(end->event);
-    if (error != cudaErrorNotReady) {
-        COG_TRY(cog_nccl_check_cuda(end->gpu, error, "what was to be received"));
-        *done = true;
-        return COG_OK;
+    if (error == cudaErrorNotReady) (void)cudaGetLastError();
+    return error;
+}
+
+cog_status cog_nccl_look(const cog_nccl_end *end, bool *done) {
+    ncclResult_t state = ncclInProgress;
+    cudaError_t error = query(end);
+    if (error == cudaErrorNotReady) {
+        NCCL_TRY(end, ncclCommGetAsyncError, end->comm, &state);
+        error = query(end); /* it may have come just before a failure */
     }
-    (void)cudaGetLastError(); /* or the next launch would be taken for one that failed */
-    ncclResult_t state;
-    NCCL_TRY(end, ncclCommGetAsyncError, end->comm, &state);
-    *done = false;
+    *done = error == cudaSuccess;
+    if (error != cudaErrorNotReady)
+        return cog_nccl_check_cuda(end->gpu, error, "what was to be received");
     return cog_nccl_check(end, state, "NCCL");
 }
 
@@ -193,6 +194,6 @@ cog_status cog_nccl_wait(const cog_nccl_end *end, const cog_nccl_patience *patie
     for (int64_t turn = 0;; turn++) {
         COG_TRY(cog_nccl_look(end, &done));
         if (done) return COG_OK;
-        COG_TRY(be_patient(patience, turn));
+        COG_TRY(cog_nccl_be_patient(patience, turn));
     }
 }

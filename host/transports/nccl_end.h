@@ -37,7 +37,6 @@ typedef struct cog_nccl_patience {
     double deadline;
     bool (*called_off)(void *user); /* NULL: nobody calls it off */
     void *user;
-    bool slow; /* it takes its time: looks are milliseconds apart */
 } cog_nccl_patience;
 
 /* ERR_TRANSPORT in NCCL's words; a call that is under way is no failure. */
@@ -68,8 +67,10 @@ cog_status cog_nccl_receive(cog_nccl_end *end, size_t at, size_t bytes,
 cog_status cog_nccl_look(const cog_nccl_end *end, bool *done);
 cog_status cog_nccl_wait(const cog_nccl_end *end, const cog_nccl_patience *patience);
 
-/* Between two looks, the so-manieth in a row: at first not at all, then for a moment. */
+/* Between two looks, the so-manieth in a row: at first not at all, then for a moment.
+ * ERR_TIMEOUT or ERR_TRANSPORT when there is to be no other */
 void cog_nccl_nap(int64_t turn);
+cog_status cog_nccl_be_patient(const cog_nccl_patience *patience, int64_t turn);
 
 /* Have all these communicators, of any ranks of this process, give up what they do. As one group:
  * one by one, each would wait for kernels of the next. */

@@ -46,7 +46,8 @@ typedef struct cog_nccl_link {
     cog_nccl_end server;
     cog_nccl_turn turn;
     double deadline;         /* of what is waited for */
-    double looked;           /* when its process was last seen */
+    double looked;           /* when its process was last looked for */
+    double left;             /* when its process was not found any more; 0: it lives */
     cog_frame_header header; /* of the frame that comes */
     bool told;               /* that the worker is gone, or has failed */
     bool summing;            /* READY: the next frame is GO */

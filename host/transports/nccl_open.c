@@ -94,6 +94,17 @@ static cog_status finish(cog_nccl *state, const cog_nccl_patience *patience) {
     return COG_OK;
 }
 
+/* Until every rank has asked for its communicators: before that none can be had, and NCCL need not
+ * be asked. With a process a worker; a single one has asked for all. */
+static cog_status meet(cog_nccl *state, const cog_nccl_patience *patience) {
+    atomic_int *n_joined = &state->board.page->n_joined;
+    if (state->board.rank < 0) return COG_OK;
+    atomic_fetch_add(n_joined, 1);
+    for (int64_t turn = 0; atomic_load(n_joined) <= state->n_workers; turn++)
+        COG_TRY(cog_nccl_be_patient(patience, turn));
+    return COG_OK;
+}
+
 /* One thread does it for all ranks of this process, which takes a group. */
 static cog_status in_a_group(cog_nccl *state, cog_status (*calls)(cog_nccl *state),
                              const cog_nccl_patience *patience) {
@@ -102,6 +113,7 @@ static cog_status in_a_group(cog_nccl *state, cog_status (*calls)(cog_nccl *stat
     const ncclResult_t result = ncclGroupEnd();
     COG_TRY(status);
     COG_TRY(cog_nccl_check(state->ends[0], result, "ncclGroupEnd"));
+    if (calls == join_all) COG_TRY(meet(state, patience));
     return finish(state, patience);
 }
 
@@ -130,8 +142,7 @@ static cog_status come_to_the_board(cog_nccl *state, size_t max_payload, double 
 }
 
 cog_status cog_nccl_connect(cog_nccl *state, size_t max_payload) {
-    const cog_nccl_patience patience = {.deadline = cog_clock_seconds() + START_SECONDS,
-                                        .slow = true};
+    const cog_nccl_patience patience = {.deadline = cog_clock_seconds() + START_SECONDS};
     COG_TRY(come_to_the_board(state, max_payload, patience.deadline));
     COG_TRY(open_ends(state, max_payload));
     cog_status status = in_a_group(state, join_all, &patience);
