@@ -119,7 +119,7 @@ static void write_script(const study *s, const char *file, const char *name, con
             "set output '%s.png'\nset datafile separator ','\n"
             "set title \"%s\"\nset xlabel \"%s\"\nset ylabel \"%s\"\n"
             "set grid lt 1 lw 0.5 lc rgb '#cccccc'\nset border 3\nset tics nomirror\n"
-            "set format '%%g'\nset key outside right top\n%s%splot ",
+            "set format '%%g'\nset key below\n%s%splot ",
             file, name, name, look->title, look->x_label, look->y_label,
             look->log_x ? "set logscale x\n" : "", look->log_y ? "set logscale y\n" : "");
     for (int k = 0; k < c->n_curves; k++)
