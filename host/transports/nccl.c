@@ -30,21 +30,6 @@ static const double last_words_seconds = 0.1;
 
 /* --- open ------------------------------------------------------------------------------------- */
 
-static cog_status check_gpus(int n_workers) {
-    int n_gpus = 0;
-    const cudaError_t error = cudaGetDeviceCount(&n_gpus);
-    if (error != cudaSuccess) {
-        (void)cudaGetLastError();
-        n_gpus = 0;
-    }
-    COG_CHECK(n_gpus > n_workers, COG_ERR_DEVICE,
-              "the transport 'nccl' needs a GPU for the server and one for each worker, %d for %d "
-              "workers; %d can be used%s%s",
-              n_workers + 1, n_workers, n_gpus, error != cudaSuccess ? ": " : "",
-              error != cudaSuccess ? cudaGetErrorString(error) : "");
-    return COG_OK;
-}
-
 static cog_status open_nccl(cog_transport *transport, cog_spec *spec) {
     double timeout;
     const char *path;
@@ -54,7 +39,7 @@ static cog_status open_nccl(cog_transport *transport, cog_spec *spec) {
     if (path != NULL) COG_TRY(cog_spec_int(spec, "rank", 0, 0, transport->n_workers, &rank));
     COG_CHECK(path == NULL || strlen(path) < sizeof(((cog_nccl_board *)0)->path), COG_ERR_SPEC,
               "meet=%s is too long a name", path);
-    COG_TRY(check_gpus(transport->n_workers));
+    COG_TRY(cog_nccl_check_gpus(transport->n_workers));
     cog_nccl *state = calloc(1, sizeof(*state));
     COG_CHECK(state != NULL, COG_ERR_MEMORY, "no memory for the transport 'nccl'");
     state->timeout = timeout;

@@ -100,7 +100,9 @@ cog_status cog_nccl_elapse(cog_transport *transport, int rank, double flops, dou
                            double delay);
 cog_status cog_nccl_allreduce(cog_transport *transport, int rank, float *x, int64_t n, bool bf16);
 
-/* The board, and communicators for all links of this process, each used once: nccl_open.c. */
+/* nccl_open.c. ERR_DEVICE with fewer GPUs than ranks. */
+cog_status cog_nccl_check_gpus(int n_workers);
+/* The board, and communicators for all links of this process, each used once. */
 cog_status cog_nccl_connect(cog_nccl *state, size_t max_payload);
 void cog_nccl_disconnect(cog_nccl *state);
 

@@ -14,6 +14,21 @@ enum { START_SECONDS = 120, NAP_NS = 5000000 };
 #define NCCL_TRY(end, function, ...) \
     COG_TRY(cog_nccl_check((end), function(__VA_ARGS__), #function))
 
+cog_status cog_nccl_check_gpus(int n_workers) {
+    int n_gpus = 0;
+    const cudaError_t error = cudaGetDeviceCount(&n_gpus);
+    if (error != cudaSuccess) {
+        (void)cudaGetLastError();
+        n_gpus = 0;
+    }
+    COG_CHECK(n_gpus > n_workers, COG_ERR_DEVICE,
+              "the transport 'nccl' needs a GPU for the server and one for each worker, %d for %d "
+              "workers; %d can be used%s%s",
+              n_workers + 1, n_workers, n_gpus, error != cudaSuccess ? ": " : "",
+              error != cudaSuccess ? cudaGetErrorString(error) : "");
+    return COG_OK;
+}
+
 /* Rank r's GPU is number r. Ends that are not of this process stay zeros. */
 static cog_status open_ends(cog_nccl *state, size_t max_payload) {
     const int self = state->board.rank;
