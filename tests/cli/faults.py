@@ -42,6 +42,7 @@ PROCESS, FRAMES, BYTES = ("kill", "stop", "slow"), ("drop", "duplicate", "reorde
 KINDS = PROCESS + FRAMES + BYTES
 POINTS = ("before-encode", "mid-send", "after-send", "during-decode", "during-checkpoint")
 TRANSPORTS = ("sim", "threads", "zmq", "mpi")
+EVERYWHERE = (*TRANSPORTS, "nccl")  # which needs a GPU a rank, and is there when it is asked for
 WORKERS, ROUNDS, TIMEOUT, PAUSE = 4, 40, 1.5, 0.3
 STRUCK = 15  # the round; checkpoints are written every CHECKPOINTS rounds
 CHECKPOINTS = 5
@@ -305,6 +306,8 @@ def transports_of(program):
     there = ["sim", "threads"]
     if re.search(r"ZeroMQ +built in", info):
         there.append("zmq")
+    if re.search(r"NCCL +built in", info):
+        there.append("nccl")
     if re.search(r"MPI +built in", info) and shutil.which("mpirun") and "sanitizers thread" not in info:
         there.append("mpi")
     return there
@@ -312,7 +315,7 @@ def transports_of(program):
 
 def cells(runner, transports, only="", sample=False):
     rows = [(k, p, w) for k in KINDS for p in POINTS for w in at_worker(k, p)]
-    return [Cell(runner, *row, transport) for i, row in enumerate(rows) for t, transport in enumerate(TRANSPORTS)
+    return [Cell(runner, *row, transport) for i, row in enumerate(rows) for t, transport in enumerate(EVERYWHERE)
             if transport in transports and only in f"{' '.join(row)} {transport}" and
             (not sample or (i + t) % len(TRANSPORTS) == 0)]
 

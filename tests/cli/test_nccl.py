@@ -5,6 +5,7 @@ import os
 import signal
 
 import cli
+import faults
 
 WORKERS = 8
 RUN = ("train", "--data", "synthetic:rows=400,features=10,classes=3", "--model", "softmax", "--batch", "8",
@@ -46,6 +47,16 @@ class Nccl(cli.Case):
                 *RUN, *options, *out,
                 "--transport", f"nccl:meet={self.folder}/meeting,rank={rank},timeout={timeout}"))
         return self.ranks[0], self.ranks[1:]
+
+    def test_injected_faults_keep_what_is_promised(self):
+        """A quarter of the matrix, with a thread a worker."""
+        del os.environ["PTXRUN_NCCL_DIR"]
+        runner = faults.Runner(cli.PROGRAM)
+        runner.undisturbed("nccl")
+        sample = faults.cells(runner, ["nccl"], sample=True)
+        self.assertGreater(len(sample), 10)
+        for cell, broken in faults.run_matrix(sample, 2):
+            self.assertIsNone(broken, f"{cell.row}, must be '{cell.must}'")
 
     def test_a_run_of_processes_is_the_run_of_sim(self):
         options = ("--code", "lwpd:weight=2,wait=8", "--rounds", "20")
