@@ -36,7 +36,7 @@ class Case(unittest.TestCase):
         return subprocess.Popen([PROGRAM, *map(str, arguments)], text=True, cwd=self.folder,
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
-    def finish(self, process, status=0, timeout=60):
+    def finish(self, process, status=0, timeout=180):
         """What a started command wrote: standard output, standard error."""
         out, err = process.communicate(timeout=timeout)
         self.assertEqual(process.returncode, status, out + err)
