@@ -44,16 +44,22 @@ void cog_ring_gather(const cog_ring_part *parts, int n_workers, int worker);
 /* First float of a chunk; that of chunk n_workers is n. */
 int64_t cog_ring_begin(int n_workers, int64_t n, int chunk);
 
-/* To bf16: to nearest, ties to even; NaN stays NaN. */
-static inline float cog_ring_round(float value) {
+/* To bf16, the upper half of a float: to nearest, ties to even; NaN stays NaN. And back. */
+static inline uint16_t cog_ring_half(float value) {
     uint32_t bits;
     memcpy(&bits, &value, sizeof(bits));
-    const uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000u;
-    const uint32_t quiet = (bits | 0x400000u) & 0xffff0000u;
-    bits = (bits & 0x7fffffffu) > 0x7f800000u ? quiet : rounded;
+    const uint32_t rounded = bits + 0x7fff + (bits >> 16 & 1);
+    return (uint16_t)(((bits & 0x7fffffffu) > 0x7f800000u ? bits | 0x400000u : rounded) >> 16);
+}
+
+static inline float cog_ring_whole(uint16_t half) {
+    const uint32_t bits = (uint32_t)half << 16;
+    float value;
     memcpy(&value, &bits, sizeof(value));
     return value;
 }
+
+static inline float cog_ring_round(float value) { return cog_ring_whole(cog_ring_half(value)); }
 
 /* Floats of the largest chunk: what the slowest hop carries. */
 int64_t cog_ring_chunk(int n_workers, int64_t n);

@@ -185,7 +185,7 @@ static void stop(cog_transport *transport) {
     state->borrowed = NULL;
     state->parts = NULL;
     state->n_ready = 0;
-    state->running = state->stopping = state->reducing = false;
+    state->running = state->stopping = state->handling.reducing = false;
 }
 
 static void close_mpi(cog_transport *transport) {

@@ -41,25 +41,16 @@ static float *chunk_of(const turn *t, int chunk, int64_t *count) {
 
 static int wrap(const turn *t, int chunk) { return (chunk % t->n + t->n) % t->n; }
 
-/* What travels in bf16 is the upper half of a rounded float. */
 static const void *pack(const turn *t, const float *x, int64_t count) {
     if (!t->part->bf16) return x;
     uint16_t *out = t->buffers->out;
-    for (int64_t i = 0; i < count; i++) {
-        const float rounded = cog_ring_round(x[i]);
-        uint32_t bits;
-        memcpy(&bits, &rounded, sizeof(bits));
-        out[i] = (uint16_t)(bits >> 16);
-    }
+    for (int64_t i = 0; i < count; i++) out[i] = cog_ring_half(x[i]);
     return out;
 }
 
 static float unpacked(const turn *t, int64_t i) {
     if (!t->part->bf16) return ((const float *)t->buffers->in)[i];
-    const uint32_t bits = (uint32_t)((const uint16_t *)t->buffers->in)[i] << 16;
-    float value;
-    memcpy(&value, &bits, sizeof(value));
-    return value;
+    return cog_ring_whole(((const uint16_t *)t->buffers->in)[i]);
 }
 
 /* Send one chunk on; the other arrives in buffers->in. */

@@ -4,21 +4,10 @@
 
 #include <limits.h>
 #include <math.h>
-#include <time.h>
 
 #include "../check.h"
-#include "../mailbox.h"
 
 /* --- frames in -------------------------------------------------------------------------------- */
-
-static cog_status handle(cog_transport *transport, const cog_frame *frame) {
-    cog_mpi *state = transport->state;
-    state->mark = cog_clock_seconds();
-    state->handling = true;
-    const cog_status status = transport->handle(transport->worker[transport->self - 1], frame);
-    state->handling = false;
-    return status;
-}
 
 static cog_status sum(cog_mpi *state) {
     const cog_ring_part *part = &state->part;
@@ -39,31 +28,18 @@ static cog_status obey(cog_mpi *state, const cog_frame *frame, bool *done) {
 }
 
 /* *done says whether all took part; else the transport is being stopped. */
-static cog_status reduce(cog_transport *transport, bool *done) {
+static cog_status reduce(void *user, bool *done) {
+    cog_transport *transport = user;
     cog_mpi *state = transport->state;
     cog_frame_header ready = cog_frame_make((cog_frame_kind)COG_MPI_READY, transport->self, 0);
     ready.round = state->part.n;
     ready.mode = state->part.bf16;
-    *done = false;
     cog_parcel *answer = NULL;
     COG_TRY(cog_mpi_send_up(&state->post, &ready, NULL));
     COG_TRY(cog_mpi_wait(&state->post, true, INFINITY, &answer));
     const cog_status status = obey(state, &answer->frame, done);
     cog_parcel_give(&state->post.pool, answer);
     return status;
-}
-
-static cog_status deliver(cog_transport *transport, const cog_frame *frame) {
-    cog_mpi *state = transport->state;
-    COG_TRY(handle(transport, frame));
-    const cog_frame reduced = {.header = cog_frame_make(COG_FRAME_REDUCED, transport->self, 0)};
-    while (state->reducing) {
-        bool done;
-        COG_TRY(reduce(transport, &done));
-        state->reducing = false;
-        if (done) COG_TRY(handle(transport, &reduced));
-    }
-    return COG_OK;
 }
 
 static cog_status tell_fault(cog_transport *transport, cog_status status) {
@@ -86,7 +62,8 @@ static cog_status serve_one(cog_transport *transport, cog_status *worst, bool *e
     *ended = kind == COG_MPI_END;
     if (kind == COG_MPI_STOP) state->stopping = true;
     if (kind != COG_MPI_STOP && kind != COG_MPI_END && !state->stopping && *worst == COG_OK) {
-        *worst = deliver(transport, &parcel->frame);
+        *worst = cog_handling_deliver(&state->handling, transport, transport->self, &parcel->frame,
+                                      reduce, transport);
         if (*worst != COG_OK) told = tell_fault(transport, *worst);
     }
     cog_parcel_give(&state->post.pool, parcel);
@@ -111,41 +88,35 @@ cog_status cog_mpi_serve(cog_transport *transport) {
 
 static cog_status check_handling(const cog_transport *transport, int rank) {
     const cog_mpi *state = transport->state;
-    COG_CHECK(rank >= 1 && rank == transport->self && state->handling, COG_ERR_ARGUMENT,
+    COG_CHECK(rank >= 1 && rank == transport->self && state->handling.on, COG_ERR_ARGUMENT,
               "rank %d is not handling a frame here", rank);
     return COG_OK;
 }
 
 /* Nothing but STOP can come on this tag while a worker computes. */
-static bool is_stopped(cog_mpi *state) {
+static cog_status nap(void *user, double seconds, bool *over) {
+    const cog_mpi *state = user;
     int found = 0;
     MPI_Iprobe(0, COG_MPI_CONTROL, state->post.comm, &found, MPI_STATUS_IGNORE);
-    return found;
+    *over = found;
+    if (!found) cog_handling_nap(seconds);
+    return COG_OK;
 }
 
 cog_status cog_mpi_elapse(cog_transport *transport, int rank, double flops, double factor,
                           double delay) {
     cog_mpi *state = transport->state;
     COG_TRY(check_handling(transport, rank));
-    COG_TRY(cog_transport_check_elapse(flops, factor, delay));
-    const double begin = cog_clock_seconds(),
-                 end = begin + (factor - 1) * (begin - state->mark) + delay;
-    for (double left = end - begin; left > 0 && !is_stopped(state);) {
-        const struct timespec nap = {.tv_nsec = left < 5e-4 ? (long)(left * 1e9) : 500000};
-        nanosleep(&nap, NULL);
-        left = end - cog_clock_seconds();
-    }
-    state->mark = cog_clock_seconds();
-    return COG_OK;
+    return cog_handling_elapse(&state->handling, flops, factor, delay, nap, state);
 }
 
 cog_status cog_mpi_allreduce(cog_transport *transport, int rank, float *x, int64_t n, bool bf16) {
     cog_mpi *state = transport->state;
     COG_TRY(check_handling(transport, rank));
-    COG_CHECK(!state->reducing, COG_ERR_ARGUMENT, "two all-reduces in one handler");
+    COG_CHECK(!state->handling.reducing, COG_ERR_ARGUMENT, "two all-reduces in one handler");
     COG_CHECK(n <= INT_MAX, COG_ERR_UNSUPPORTED, "MPI sums up to %d floats at once, not %lld",
               INT_MAX, (long long)n);
     COG_TRY(cog_ring_offer(x, n, bf16, &state->part));
-    state->reducing = true;
+    state->handling.reducing = true;
     return COG_OK;
 }

@@ -2,7 +2,7 @@
 #ifndef COG_HOST_TRANSPORTS_MPI_WORKER_H
 #define COG_HOST_TRANSPORTS_MPI_WORKER_H
 
-#include "../transport.h"
+#include "../handling.h"
 #include "mpi_post.h"
 #include "mpi_ring.h"
 
@@ -28,8 +28,8 @@ typedef struct cog_mpi {
     /* worker */
     cog_mpi_ring buffers;
     cog_ring_part part; /* what it would sum */
-    bool handling, reducing, stopping;
-    double mark; /* seconds when the handler, or the last elapse in it, began or ended */
+    cog_handling handling;
+    bool stopping;
 } cog_mpi;
 
 /* Of the table cog_transport_mpi, for ranks above 0. */

@@ -16,6 +16,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "../handling.h"
 #include "../parcel.h"
 #include "../ring.h"
 #include "nccl_board.h"
@@ -56,15 +57,13 @@ typedef struct cog_nccl_link {
     cog_nccl_end worker, ring; /* ring: of all workers, with the memory of the other */
     pthread_t thread;
     bool running;
-    bool holding;         /* an answer is in `out`: the last one, or not */
-    bool is_cut;          /* the link failed, and not the worker */
-    bool is_orphan;       /* the server's process is gone */
-    cog_status failure;   /* of the worker, */
-    char sentence[512];   /* in words */
-    atomic_bool handling; /* inside handle; a caller on a wrong thread may look */
-    bool reducing;        /* asked for an all-reduce */
-    cog_ring_part part;   /* what it would sum */
-    double mark;          /* seconds when the handler, or the last elapse in it, began or ended */
+    bool holding;       /* an answer is in `out`: the last one, or not */
+    bool is_cut;        /* the link failed, and not the worker */
+    bool is_orphan;     /* the server's process is gone */
+    cog_status failure; /* of the worker, */
+    char sentence[512]; /* in words */
+    cog_handling handling;
+    cog_ring_part part; /* what it would sum */
 } cog_nccl_link;
 
 typedef struct cog_nccl {

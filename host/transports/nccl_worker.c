@@ -7,7 +7,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "../check.h"
 #include "../frame.h"
@@ -87,36 +86,18 @@ static cog_status next_frame(cog_nccl_link *self, cog_frame *out) {
     return COG_OK;
 }
 
-static cog_status handle(cog_nccl_link *self, const cog_frame *frame) {
-    cog_transport *transport = self->transport;
-    self->mark = cog_clock_seconds();
-    self->handling = true;
-    const cog_status status = transport->handle(transport->worker[self->rank - 1], frame);
-    self->handling = false;
-    return status;
-}
-
 /* --- all-reduce ------------------------------------------------------------------------------- */
 
-/* What travels in bf16 is the upper half of a rounded float. */
 static void put(const cog_ring_part *part, void *to) {
     uint16_t *half = to;
     if (!part->bf16) memcpy(to, part->x, (size_t)part->n * sizeof(float));
-    for (int64_t i = 0; part->bf16 && i < part->n; i++) {
-        const float rounded = cog_ring_round(part->x[i]);
-        uint32_t bits;
-        memcpy(&bits, &rounded, sizeof(bits));
-        half[i] = (uint16_t)(bits >> 16);
-    }
+    for (int64_t i = 0; part->bf16 && i < part->n; i++) half[i] = cog_ring_half(part->x[i]);
 }
 
 static void get(const cog_ring_part *part, const void *from) {
     const uint16_t *half = from;
     if (!part->bf16) memcpy(part->x, from, (size_t)part->n * sizeof(float));
-    for (int64_t i = 0; part->bf16 && i < part->n; i++) {
-        const uint32_t bits = (uint32_t)half[i] << 16;
-        memcpy(&part->x[i], &bits, sizeof(bits));
-    }
+    for (int64_t i = 0; part->bf16 && i < part->n; i++) part->x[i] = cog_ring_whole(half[i]);
 }
 
 static cog_status copy(const cog_nccl_end *ring, void *to, const void *from, size_t bytes,
@@ -160,7 +141,8 @@ static cog_status sum(cog_nccl_link *self) {
 }
 
 /* When all are ready the server says so; or why not. */
-static cog_status reduce(cog_nccl_link *self) {
+static cog_status reduce(void *user, bool *done) {
+    cog_nccl_link *self = user;
     cog_frame_header ready = cog_frame_make((cog_frame_kind)COG_NCCL_READY, self->rank, 0);
     cog_frame go;
     ready.round = self->part.n;
@@ -171,26 +153,17 @@ static cog_status reduce(cog_nccl_link *self) {
     if (go.header.message != COG_OK)
         COG_FAIL((cog_status)go.header.message, "%.*s", (int)go.header.bytes,
                  (const char *)go.payload);
+    *done = true;
     return sum(self);
 }
 
 /* --- the thread ------------------------------------------------------------------------------- */
 
-static cog_status deliver(cog_nccl_link *self, const cog_frame *frame) {
-    COG_TRY(handle(self, frame));
-    const cog_frame reduced = {.header = cog_frame_make(COG_FRAME_REDUCED, self->rank, 0)};
-    while (self->reducing) {
-        COG_TRY(reduce(self));
-        self->reducing = false;
-        COG_TRY(handle(self, &reduced));
-    }
-    return COG_OK;
-}
-
 static cog_status serve_one(cog_nccl_link *self) {
     cog_frame frame;
     COG_TRY(next_frame(self, &frame));
-    COG_TRY(deliver(self, &frame));
+    COG_TRY(
+        cog_handling_deliver(&self->handling, self->transport, self->rank, &frame, reduce, self));
     return end_turn(self);
 }
 
@@ -246,9 +219,15 @@ cog_status cog_nccl_serve(cog_transport *transport) {
 
 static cog_status working(const cog_transport *transport, int rank, cog_nccl_link **out) {
     const cog_nccl *state = transport->state;
-    COG_CHECK(rank >= 1 && rank <= state->n_workers && state->links[rank - 1].handling,
+    COG_CHECK(rank >= 1 && rank <= state->n_workers && state->links[rank - 1].handling.on,
               COG_ERR_ARGUMENT, "rank %d is not handling a frame", rank);
     *out = &state->links[rank - 1];
+    return COG_OK;
+}
+
+static cog_status nap(void *user, double seconds, bool *over) {
+    *over = is_called_off(user);
+    if (!*over) cog_handling_nap(seconds);
     return COG_OK;
 }
 
@@ -256,26 +235,17 @@ cog_status cog_nccl_elapse(cog_transport *transport, int rank, double flops, dou
                            double delay) {
     cog_nccl_link *self;
     COG_TRY(working(transport, rank, &self));
-    COG_TRY(cog_transport_check_elapse(flops, factor, delay));
-    const double begin = cog_clock_seconds(),
-                 end = begin + (factor - 1) * (begin - self->mark) + delay;
-    for (double left = end - begin; left > 0 && !is_called_off(self);) {
-        const struct timespec nap = {.tv_nsec = left < 5e-4 ? (long)(left * 1e9) : 500000};
-        nanosleep(&nap, NULL);
-        left = end - cog_clock_seconds();
-    }
-    self->mark = cog_clock_seconds();
-    return COG_OK;
+    return cog_handling_elapse(&self->handling, flops, factor, delay, nap, self);
 }
 
 cog_status cog_nccl_allreduce(cog_transport *transport, int rank, float *x, int64_t n, bool bf16) {
     cog_nccl_link *self;
     COG_TRY(working(transport, rank, &self));
-    COG_CHECK(!self->reducing, COG_ERR_ARGUMENT, "two all-reduces in one handler");
+    COG_CHECK(!self->handling.reducing, COG_ERR_ARGUMENT, "two all-reduces in one handler");
     COG_CHECK(n <= (int64_t)(self->worker.room / sizeof(float)), COG_ERR_ARGUMENT,
               "an all-reduce of %lld floats is larger than the %zu bytes that were agreed on",
               (long long)n, transport->max_payload);
     COG_TRY(cog_ring_offer(x, n, bf16, &self->part));
-    self->reducing = true;
+    self->handling.reducing = true;
     return COG_OK;
 }

@@ -8,10 +8,10 @@
  * A frame is copied once, into a parcel of the pool; the receiver borrows that copy. The all-reduce
  * is that of ring.h between meetings: all have asked; all sums are made; all have copied. A worker
  * that fails tells the server and ends; stop calls meetings, waits and delays off. */
-#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "../check.h"
+#include "../handling.h"
 #include "../mailbox.h"
 #include "../meeting.h"
 #include "../ring.h"
@@ -23,9 +23,7 @@ typedef struct worker {
     pthread_t thread;
     bool running;
     cog_mailbox inbox;
-    double mark;          /* seconds when the handler, or the last elapse in it, began or ended */
-    atomic_bool handling; /* inside handle; a caller on a wrong thread may look */
-    bool reducing;        /* asked for an all-reduce */
+    cog_handling handling;
 } worker;
 
 typedef struct threads {
@@ -44,15 +42,6 @@ typedef struct threads {
 
 /* --- a worker's thread ---------------------------------------------------------------------- */
 
-static cog_status handle(worker *self, const cog_frame *frame) {
-    cog_transport *transport = self->transport;
-    self->mark = cog_clock_seconds();
-    self->handling = true;
-    const cog_status status = transport->handle(transport->worker[self->rank - 1], frame);
-    self->handling = false;
-    return status;
-}
-
 static void note_ring_bytes(threads *state, const cog_ring_part *part) {
     pthread_mutex_lock(&state->mutex);
     state->ring_bytes += cog_ring_bytes(state->n_workers, part->n, part->bf16);
@@ -61,10 +50,10 @@ static void note_ring_bytes(threads *state, const cog_ring_part *part) {
 
 /* *done says whether all took part; else the transport is being stopped. The first worker counts
  * the bytes before the last meeting: any answer to the server comes after it. */
-static cog_status reduce(worker *self, bool *done) {
+static cog_status reduce(void *user, bool *done) {
+    worker *self = user;
     threads *state = self->transport->state;
     const int n = state->n_workers, me = self->rank - 1;
-    *done = false;
     if (!cog_meeting_attend(&state->meeting)) return COG_OK;
     COG_TRY(cog_ring_check(state->parts, n));
     cog_ring_reduce(state->parts, n, me);
@@ -72,18 +61,6 @@ static cog_status reduce(worker *self, bool *done) {
     cog_ring_gather(state->parts, n, me);
     if (me == 0) note_ring_bytes(state, &state->parts[0]);
     *done = cog_meeting_attend(&state->meeting);
-    return COG_OK;
-}
-
-static cog_status deliver(worker *self, const cog_frame *frame) {
-    COG_TRY(handle(self, frame));
-    const cog_frame reduced = {.header = cog_frame_make(COG_FRAME_REDUCED, self->rank, 0)};
-    while (self->reducing) {
-        bool done;
-        COG_TRY(reduce(self, &done));
-        self->reducing = false;
-        if (done) COG_TRY(handle(self, &reduced));
-    }
     return COG_OK;
 }
 
@@ -98,7 +75,8 @@ static void *live(void *argument) {
     worker *self = argument;
     threads *state = self->transport->state;
     for (cog_parcel *parcel; (parcel = cog_mailbox_get(&self->inbox, NULL)) != NULL;) {
-        const cog_status status = deliver(self, &parcel->frame);
+        const cog_status status = cog_handling_deliver(&self->handling, self->transport, self->rank,
+                                                       &parcel->frame, reduce, self);
         cog_parcel_give(&state->pool, parcel);
         if (status != COG_OK) report_fault(self, status);
     }
@@ -242,9 +220,18 @@ static cog_status receive(cog_transport *transport, double timeout, cog_frame *o
 static cog_status working(cog_transport *transport, int rank, worker **out) {
     threads *state = transport->state;
     COG_CHECK(rank >= 1 && rank <= state->n_workers && state->workers != NULL &&
-                  state->workers[rank - 1].handling,
+                  state->workers[rank - 1].handling.on,
               COG_ERR_ARGUMENT, "rank %d is not handling a frame", rank);
     *out = &state->workers[rank - 1];
+    return COG_OK;
+}
+
+/* Less than it should be only when the inbox is closed. */
+static cog_status sleep_once(void *user, double seconds, bool *over) {
+    worker *self = user;
+    const struct timespec deadline = cog_clock_after(seconds);
+    cog_mailbox_sleep(&self->inbox, &deadline);
+    *over = true;
     return COG_OK;
 }
 
@@ -252,23 +239,16 @@ static cog_status elapse(cog_transport *transport, int rank, double flops, doubl
                          double delay) {
     worker *self;
     COG_TRY(working(transport, rank, &self));
-    COG_TRY(cog_transport_check_elapse(flops, factor, delay));
-    const double seconds = (factor - 1) * (cog_clock_seconds() - self->mark) + delay;
-    if (seconds > 0) {
-        const struct timespec deadline = cog_clock_after(seconds);
-        cog_mailbox_sleep(&self->inbox, &deadline);
-    }
-    self->mark = cog_clock_seconds();
-    return COG_OK;
+    return cog_handling_elapse(&self->handling, flops, factor, delay, sleep_once, self);
 }
 
 static cog_status allreduce(cog_transport *transport, int rank, float *x, int64_t n, bool bf16) {
     threads *state = transport->state;
     worker *self;
     COG_TRY(working(transport, rank, &self));
-    COG_CHECK(!self->reducing, COG_ERR_ARGUMENT, "two all-reduces in one handler");
+    COG_CHECK(!self->handling.reducing, COG_ERR_ARGUMENT, "two all-reduces in one handler");
     COG_TRY(cog_ring_offer(x, n, bf16, &state->parts[rank - 1]));
-    self->reducing = true;
+    self->handling.reducing = true;
     return COG_OK;
 }
 

@@ -6,6 +6,7 @@
 
 #include "../check.h"
 #include "../frame.h"
+#include "../handling.h"
 #include "../mailbox.h"
 #include "zmq_ends.h"
 
@@ -22,8 +23,7 @@ typedef struct worker {
     bool running;
     bool stopping; /* the server has said so */
     bool gone;     /* the server is */
-    bool handling;
-    double mark; /* seconds when the handler, or the last elapse in it, began or ended */
+    cog_handling handling;
 } worker;
 
 static cog_status tell(worker *w, int self, int kind, int message, const char *text) {
@@ -168,16 +168,6 @@ static cog_status send_badly(cog_transport *transport, int from, int to,
     return cog_zmq_send_badly(&w->wire, NULL, &numbered, payload, damage);
 }
 
-static cog_status handle(cog_transport *transport, const cog_parcel *parcel) {
-    worker *w = transport->state;
-    w->mark = cog_clock_seconds();
-    w->handling = true;
-    const cog_status status =
-        transport->handle(transport->worker[transport->self - 1], &parcel->frame);
-    w->handling = false;
-    return status;
-}
-
 static cog_status tell_fault(cog_transport *transport, cog_status status) {
     worker *w = transport->state;
     bool unused;
@@ -196,7 +186,7 @@ static cog_status serve_one(cog_transport *transport, cog_status *worst) {
     cog_parcel *parcel = cog_parcel_pop(&w->inbox);
     cog_status told = COG_OK;
     if (parcel != NULL && *worst == COG_OK) {
-        *worst = handle(transport, parcel);
+        *worst = cog_handling_run(&w->handling, transport, transport->self, &parcel->frame);
         if (*worst != COG_OK) told = tell_fault(transport, *worst);
     }
     if (parcel == NULL) cog_zmq_wait(&w->wire, 1);
@@ -218,21 +208,21 @@ static cog_status serve(cog_transport *transport) {
     return worst;
 }
 
+static cog_status wait_and_pump(void *user, double seconds, bool *over) {
+    cog_transport *transport = user;
+    worker *w = transport->state;
+    *over = w->stopping || w->gone;
+    if (*over) return COG_OK;
+    cog_zmq_wait(&w->wire, seconds);
+    return pump(transport);
+}
+
 static cog_status elapse(cog_transport *transport, int rank, double flops, double factor,
                          double delay) {
     worker *w = transport->state;
-    COG_CHECK(rank == transport->self && w->handling, COG_ERR_ARGUMENT,
+    COG_CHECK(rank == transport->self && w->handling.on, COG_ERR_ARGUMENT,
               "rank %d is not handling a frame here", rank);
-    COG_TRY(cog_transport_check_elapse(flops, factor, delay));
-    const double begin = cog_clock_seconds();
-    const double end = begin + (factor - 1) * (begin - w->mark) + delay;
-    for (double left = end - begin; left > 0 && !w->stopping && !w->gone;) {
-        cog_zmq_wait(&w->wire, left);
-        COG_TRY(pump(transport));
-        left = end - cog_clock_seconds();
-    }
-    w->mark = cog_clock_seconds();
-    return COG_OK;
+    return cog_handling_elapse(&w->handling, flops, factor, delay, wait_and_pump, transport);
 }
 
 /* --- start and stop -------------------------------------------------------------------------- */
