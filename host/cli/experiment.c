@@ -79,7 +79,7 @@ static bool is_interrupted(void *user) {
     return cog_interrupt_signal() != 0;
 }
 
-static cog_engine_config configure(const cog_options *o, const cog_problem *problem, session *s) {
+cog_engine_config cog_experiment_config(const cog_options *o, const cog_problem *problem) {
     return (cog_engine_config){
         .train = problem->train,
         .model = o->model,
@@ -101,7 +101,6 @@ static cog_engine_config configure(const cog_options *o, const cog_problem *prob
         .record = o->record,
         .replay = o->replay,
         .stop = is_interrupted,
-        .stop_user = s,
     };
 }
 
@@ -312,7 +311,7 @@ static void train(session *s) {
 
 int cog_experiment_check(const cog_options *options, const char *about,
                          const cog_problem *problem) {
-    const cog_engine_config config = configure(options, problem, NULL);
+    const cog_engine_config config = cog_experiment_config(options, problem);
     cog_engine *engine = NULL;
     int64_t rounds;
     cog_status status = cog_engine_create(&config, &engine);
@@ -336,7 +335,8 @@ int cog_experiment_run(const cog_options *options, const char *about, const cog_
                  .target =
                      asked || !cog_options_limited(options) ? options->target_accuracy : INFINITY};
     out->has_target = out->has_classes && isfinite(s.target);
-    cog_engine_config config = configure(options, problem, &s);
+    cog_engine_config config = cog_experiment_config(options, problem);
+    config.stop_user = &s;
     config.settings = cog_settings_make(options);
     if (config.settings == NULL) return COG_EXIT_USAGE;
     cog_status status = cog_engine_create(&config, &s.engine);
@@ -352,47 +352,6 @@ int cog_experiment_run(const cog_options *options, const char *about, const cog_
     cog_engine_destroy(s.engine);
     free(s.checkpoint);
     return s.status;
-}
-
-/* ---- other ranks ----------------------------------------------------------------------------- */
-
-int cog_experiment_rank(const cog_options *options) {
-    const cog_engine_config config = {.transport = options->transport,
-                                      .n_workers = (int32_t)options->workers};
-    int rank = 0;
-    return cog_engine_rank(&config, &rank) == COG_OK ? rank : 0;
-}
-
-static int exit_status_of(cog_status status) {
-    const bool is_usage = status == COG_ERR_SPEC || status == COG_ERR_ARGUMENT;
-    return status == COG_OK ? COG_EXIT_OK : is_usage ? COG_EXIT_USAGE : COG_EXIT_FAILED;
-}
-
-int cog_experiment_serve(const cog_options *options, const cog_problem *problem) {
-    const cog_engine_config config = configure(options, problem, NULL);
-    cog_engine *engine = NULL;
-    cog_status status = cog_engine_create(&config, &engine);
-    int exit_status = exit_status_of(status); /* what was written wrong is wrong for the server */
-    if (exit_status == COG_EXIT_FAILED) cog_complain_status(status, "a worker");
-    if (status == COG_OK) {
-        status = cog_engine_run(engine, 0, NULL, NULL);
-        exit_status = exit_status_of(status);
-        /* what it did wrong the server says; but the server may be what it has lost */
-        if (status == COG_ERR_TRANSPORT) cog_complain_status(status, "a worker");
-    }
-    cog_engine_destroy(engine);
-    return exit_status;
-}
-
-cog_status cog_experiment_work(const cog_options *options, const cog_problem *problem,
-                               cog_link *link) {
-    cog_engine_config config = configure(options, problem, NULL);
-    config.link = link;
-    cog_engine *engine = NULL;
-    cog_status status = cog_engine_create(&config, &engine);
-    if (status == COG_OK) status = cog_engine_run(engine, 0, NULL, NULL);
-    cog_engine_destroy(engine);
-    return status;
 }
 
 void cog_experiment_free(cog_experiment *experiment) {

@@ -53,6 +53,12 @@ int cog_experiment_check(const cog_options *options, const char *about, const co
  * what was reached. */
 int cog_experiment_run(const cog_options *options, const char *about, const cog_problem *problem,
                        cog_follow_fn follow, void *user, cog_experiment *out);
+
+/* What the engine is told, which is interrupted by signals. */
+cog_engine_config cog_experiment_config(const cog_options *options, const cog_problem *problem);
+
+/* ---- experiment_rank.c ----------------------------------------------------------------------- */
+
 /* The rank of this process in such a run; 0 also when that cannot be told: trying will say why. */
 int cog_experiment_rank(const cog_options *options);
 
@@ -63,6 +69,8 @@ int cog_experiment_serve(const cog_options *options, const cog_problem *problem)
 /* The same for a worker that came from outside; says nothing itself. */
 cog_status cog_experiment_work(const cog_options *options, const cog_problem *problem,
                                cog_link *link);
+
+/* ---------------------------------------------------------------------------------------------- */
 
 void cog_experiment_free(cog_experiment *experiment); /* accepts a zeroed struct */
 
