@@ -2,6 +2,7 @@
 #ifndef COG_TESTS_ENGINE_RIG_H
 #define COG_TESTS_ENGINE_RIG_H
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -72,6 +73,28 @@ static inline double loss_after(const cog_engine_config *c, int64_t n_rounds, co
     if (report != NULL) *report = cog_engine_report(e);
     cog_engine_destroy(e);
     return loss;
+}
+
+/* Parameters x, which are freed, and counts of a run of real ranks are those of virtual time.
+ * `most` is the largest difference allowed; 0: the same bits. */
+static inline void expect_run_of_sim(const cog_engine_config *over, int64_t rounds, float *x,
+                                     const cog_report *a, double most) {
+    cog_report b;
+    cog_engine_config sim = *over;
+    sim.transport = "sim:threads=1";
+    float *y = params_after(&sim, rounds, &b);
+    const int64_t n = n_params_of(&sim);
+    double worst = 0;
+    for (int64_t i = 0; i < n; i++) worst = fmax(worst, fabs((double)x[i] - y[i]));
+    cr_assert(most > 0 ? worst <= most : memcmp(x, y, (size_t)n * sizeof(float)) == 0,
+              "%s, %s over %s on %s differ from sim by up to %g", over->code, over->channel,
+              over->transport, over->device, worst);
+    cr_assert_eq(a->bytes_up, b.bytes_up, "%s: %lld bytes up, %lld in sim", over->code,
+                 (long long)a->bytes_up, (long long)b.bytes_up);
+    cr_assert_eq(a->bytes_down, b.bytes_down);
+    cr_assert_eq(a->messages_used, b.messages_used);
+    free(x);
+    free(y);
 }
 
 static inline void expect_same_run(const cog_engine_config *a, const cog_engine_config *b,

@@ -30,26 +30,10 @@ static float *run(const cog_engine_config *c, int64_t n_rounds, cog_report *repo
     return NULL;
 }
 
-/* `most` is the largest difference allowed; 0: the same bits. */
 static void expect_the_run_of_sim(const cog_engine_config *over, int64_t rounds, double most) {
-    cog_report a, b;
-    float *x = run(over, rounds, &a);
-    if (!is_server()) return;
-    cog_engine_config sim = *over;
-    sim.transport = "sim:threads=1";
-    float *y = params_after(&sim, rounds, &b);
-    const int64_t n = n_params_of(&sim);
-    double worst = 0;
-    for (int64_t i = 0; i < n; i++) worst = fmax(worst, fabs((double)x[i] - y[i]));
-    cr_assert(most > 0 ? worst <= most : memcmp(x, y, (size_t)n * sizeof(float)) == 0,
-              "%s, %s over %s differ from sim by up to %g", over->code, over->channel,
-              over->transport, worst);
-    cr_assert_eq(a.bytes_up, b.bytes_up, "%s: %lld bytes up, %lld in sim", over->code,
-                 (long long)a.bytes_up, (long long)b.bytes_up);
-    cr_assert_eq(a.bytes_down, b.bytes_down);
-    cr_assert_eq(a.messages_used, b.messages_used);
-    free(x);
-    free(y);
+    cog_report report;
+    float *x = run(over, rounds, &report);
+    if (is_server()) expect_run_of_sim(over, rounds, x, &report, most);
 }
 
 Test(ranks, with_everybody_awaited_every_bit_is_that_of_sim) {

@@ -125,22 +125,9 @@ static cog_engine_config over_nccl(void) {
 }
 
 static void expect_the_run_of_sim(const cog_engine_config *over, double most) {
-    cog_report a, b;
-    cog_engine_config sim = *over;
-    sim.transport = "sim:threads=1";
-    float *x = params_after(over, 8, &a), *y = params_after(&sim, 8, &b);
-    const int64_t n = n_params_of(&sim);
-    double worst = 0;
-    for (int64_t i = 0; i < n; i++) worst = fmax(worst, fabs((double)x[i] - y[i]));
-    cr_assert(most > 0 ? worst <= most : memcmp(x, y, (size_t)n * sizeof(float)) == 0,
-              "%s, %s on %s differ from sim by up to %g", over->code, over->channel, over->device,
-              worst);
-    cr_assert_eq(a.bytes_up, b.bytes_up, "%s: %lld bytes up, %lld in sim", over->code,
-                 (long long)a.bytes_up, (long long)b.bytes_up);
-    cr_assert_eq(a.bytes_down, b.bytes_down);
-    cr_assert_eq(a.messages_used, b.messages_used);
-    free(x);
-    free(y);
+    cog_report report;
+    float *x = params_after(over, 8, &report);
+    expect_run_of_sim(over, 8, x, &report, most);
 }
 
 Test(nccl, with_everybody_awaited_every_bit_is_that_of_sim) {

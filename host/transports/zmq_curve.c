@@ -13,17 +13,27 @@
 
 static const char secret_word[] = "cograd-secret-key", public_word[] = "cograd-public-key";
 
-static cog_status write_key(const char *path, mode_t mode, const char *word, const char *key) {
+static cog_status write_line(int fd, const char *word, const char *key) {
     char line[128];
     const int n = snprintf(line, sizeof(line), "%s %s\n", word, key);
-    const int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
-    COG_CHECK(fd >= 0, COG_ERR_IO, "cannot make the key '%s': %s", path, strerror(errno));
     const bool written = write(fd, line, (size_t)n) == n;
-    const bool closed = close(fd) == 0;
     explicit_bzero(line, sizeof(line));
-    if (written && closed) return COG_OK;
-    unlink(path); /* half a key would be refused ever after */
-    COG_FAIL(COG_ERR_IO, "cannot write the key '%s'", path);
+    const bool closed = close(fd) == 0;
+    return written && closed ? COG_OK : COG_ERR_IO;
+}
+
+/* It appears whole under its name, and takes no other's place. */
+static cog_status write_key(const char *path, mode_t mode, const char *word, const char *key) {
+    char partial[4096];
+    const int n = snprintf(partial, sizeof(partial), "%s.%ld", path, (long)getpid());
+    COG_CHECK(n < (int)sizeof(partial), COG_ERR_ARGUMENT, "the path of a key is too long");
+    const int fd = open(partial, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+    COG_CHECK(fd >= 0, COG_ERR_IO, "cannot make the key '%s': %s", path, strerror(errno));
+    const bool made = write_line(fd, word, key) == COG_OK && link(partial, path) == 0;
+    const int error = errno;
+    unlink(partial);
+    COG_CHECK(made, COG_ERR_IO, "cannot write the key '%s': %s", path, strerror(error));
+    return COG_OK;
 }
 
 static cog_status read_key(const char *path, const char *word, bool only_mine, char *key) {

@@ -3,6 +3,8 @@ what it asked for may be left."""
 import json
 import os
 import pathlib
+import random
+import socket
 import subprocess
 import sys
 import tempfile
@@ -68,6 +70,12 @@ class Case(unittest.TestCase):
             for key in self.SAME:
                 self.assertEqual(a[key], b[key], (key, a["round"]))
 
+    def assert_same_record(self, one, other, *but):
+        """What no clock changes, and not what carried the bytes."""
+        for key in one:
+            if key not in ("seconds", "virtual_seconds", "transport", *but):
+                self.assertEqual(one[key], other[key], key)
+
     def files(self):
         return sorted(str(f.relative_to(self.folder)) for f in self.folder.rglob("*")
                       if not f.is_dir())
@@ -84,6 +92,39 @@ class Case(unittest.TestCase):
         with self.subTest(" ".join(map(str, arguments))):
             self.assertEqual(done.returncode, status, done.stderr)
             self.assert_one_sentence(done.stderr, *words)
+
+
+def free_port():
+    """One on which nobody listens, and below those that the system gives to who connects."""
+    first = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(min(20000, first - 1000), first)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                pass
+
+
+class Network(Case):
+    """Several processes, which meet at a port and end with the test."""
+
+    def setUp(self):
+        super().setUp()
+        self.processes = []
+        self.port = free_port()
+        self.address = f"tcp://127.0.0.1:{self.port}"
+
+    def tearDown(self):
+        for process in self.processes:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+
+    def start(self, *arguments):
+        self.processes.append(self.start_cograd(*arguments))
+        return self.processes[-1]
 
 
 def main():

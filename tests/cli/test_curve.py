@@ -56,28 +56,7 @@ class Relay:
             connection.close()
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-class Curve(cli.Case):
-    def setUp(self):
-        super().setUp()
-        self.processes = []
-        self.port = free_port()
-
-    def tearDown(self):
-        for process in self.processes:
-            if process.poll() is None:
-                process.kill()
-            process.communicate()
-
-    def start(self, *arguments):
-        self.processes.append(self.start_cograd(*arguments))
-        return self.processes[-1]
-
+class Curve(cli.Network):
     def server(self, keys, *problem):
         server = self.start("train", *(problem or PROBLEM), "--json", "record.json", "--transport",
                             f"zmq:bind=tcp://127.0.0.1:{self.port},silence=10{keys}")
@@ -126,9 +105,7 @@ class Curve(cli.Case):
         self.assertNotIn(b"nobody else knows", plain)
         hidden, same = self.run_through_relay(",token=token,curve=key", "--token", "token", "--curve-key",
                                               "key.pub")
-        for key in record:  # the same run, so the same floats travelled
-            if key not in ("seconds", "virtual_seconds", "transport"):
-                self.assertEqual(record[key], same[key], key)
+        self.assert_same_record(record, same)  # so the same floats travelled
         self.assertGreater(len(hidden), record["bytes_up"] + record["bytes_down"])
         for secret in (*pieces, b"COG1", b"synthetic", b"softmax", b"nobody else knows"):
             self.assertNotIn(secret, hidden)
@@ -169,6 +146,7 @@ class Curve(cli.Case):
         self.finish(self.server(",patience=0,curve=key"), 1)
         self.assertEqual(made, {name: (self.folder / name).read_text() for name in made})
         self.assertNotIn(made["key"].split()[1], made["key.pub"])
+        self.assertEqual([name for name in self.files() if name.startswith("key")], ["key", "key.pub"])
         (self.folder / "key").chmod(0o640)
         train = ("train", *PROBLEM, "--transport")
         self.assert_refused((*train, "zmq:curve=key"), 2, "others may read", "chmod 600")

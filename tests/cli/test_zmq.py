@@ -46,25 +46,7 @@ class Zmtp:
         return self.read(size)
 
 
-class Zmq(cli.Case):
-    def setUp(self):
-        super().setUp()
-        self.processes = []
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.address = f"tcp://127.0.0.1:{self.port}"
-
-    def tearDown(self):
-        for process in self.processes:
-            if process.poll() is None:
-                process.kill()
-            process.communicate()
-
-    def start(self, *arguments):
-        self.processes.append(self.start_cograd(*arguments))
-        return self.processes[-1]
-
+class Zmq(cli.Network):
     def server(self, *arguments, keys="silence=10"):
         return self.start("train", *SLOW, "--transport", f"zmq:bind={self.address},{keys}",
                           "--json", "record.json", *arguments)
@@ -82,10 +64,7 @@ class Zmq(cli.Case):
             self.assertEqual(self.finish(worker), ("", ""))
         over = self.record()
         self.run_cograd("train", *SLOW, *options, "--json", "record.json")
-        sim = self.record()
-        for key in over:
-            if key not in ("seconds", "virtual_seconds", "transport"):
-                self.assertEqual(over[key], sim[key], key)
+        self.assert_same_record(over, self.record())
 
     def check_kills(self, number, n_killed):
         server = self.server("--code", "lwpd:weight=2,wait=6", "--rounds", "80", keys="silence=2")
