@@ -185,15 +185,16 @@ static bool play(const char *fault) {
 static const struct {
     const char *fault, *words;
 } faults[] = {
-    {"silent,rank=1,comm=3,after=4", "gave no answer for 1 s"},
-    {"silent,rank=0,comm=3,after=4", "gave no answer for 1 s"},
+    {"silent,rank=1,comm=3,after=4", "gave no answer for 3 s"},
+    {"silent,rank=0,comm=3,after=4", "gave no answer for 3 s"},
     {"error,rank=1,comm=3,after=4", "lost its link: NCCL on GPU 3"},
     {"error,rank=0,comm=3,after=4", "is gone: "},
     {"die,rank=1,comm=3,after=4", "remote process exited"},
 };
-/* What hangs is noticed by the clock, what fails before. */
+/* What hangs is noticed by the clock, what fails before. In 3 s the workers that do not hang have
+ * answered on a busy machine, too. */
 static const char *spec_for(const char *fault) {
-    return strstr(fault, "silent") != NULL ? "nccl:timeout=1" : "nccl:timeout=20";
+    return strstr(fault, "silent") != NULL ? "nccl:timeout=3" : "nccl:timeout=20";
 }
 
 static bool all_answered(const int *answers) {
@@ -226,7 +227,7 @@ static void check_lost(size_t which) {
             answers[frame.header.source - 1]++;
         }
     }
-    cr_assert(rig_clock() - begin < 5, "%g s", rig_clock() - begin);
+    cr_assert(rig_clock() - begin < 8, "%g s", rig_clock() - begin);
     cr_assert(answers[2] <= 1, "%d answers", answers[2]);
     rig_order(&r, 2, ECHO, 1, 9, NULL, 0); /* to nobody */
     rig_order(&r, 5, ECHO, 1, 9, NULL, 0);
@@ -262,7 +263,7 @@ static void check_run(const char *fault, const char *code, const char *words) {
     cog_engine *e = open_engine(&c);
     const double begin = rig_clock();
     const cog_status status = cog_engine_run(e, 30, NULL, NULL);
-    cr_assert(rig_clock() - begin < 10, "%s: %g s", code, rig_clock() - begin);
+    cr_assert(rig_clock() - begin < 15, "%s: %g s", code, rig_clock() - begin);
     cr_assert_eq(status, words == NULL ? COG_OK : COG_ERR_TRANSPORT, "%s: %s", code,
                  cog_last_error());
     if (words != NULL)
@@ -283,13 +284,13 @@ Test(nccl_faults, lwpd_goes_on_without_a_dead_worker) {
     check_run(dead, "lwpd:weight=2,wait=6", NULL);
 }
 Test(nccl_faults, a_code_without_redundancy_says_who_is_gone) {
-    check_run(hung, "frc:stragglers=0", "worker 2 gave no answer for 1 s, and without the 1 of 8");
+    check_run(hung, "frc:stragglers=0", "worker 2 gave no answer for 3 s, and without the 1 of 8");
 }
 Test(nccl_faults, an_all_reduce_says_who_is_gone) {
     check_run(dead, "uncoded", "an all-reduce needs the workers it began with: worker 2 is gone");
 }
 Test(nccl_faults, an_all_reduce_that_hangs_is_given_up) {
-    check_run("silent,rank=2,comm=0,after=5", "uncoded", "did not end within 1 s");
+    check_run("silent,rank=2,comm=0,after=5", "uncoded", "did not end within 3 s");
 }
 Test(nccl_faults, an_all_reduce_that_fails_says_so) {
     check_run("die,rank=2,comm=0,after=5", "uncoded", "remote process exited");
