@@ -15,6 +15,7 @@
 #include <mpi.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -24,6 +25,7 @@
 enum {
     MAX_PAIRS = 999,
     WORKERS = 2,
+    LINE = 64,              /* bytes of a cache line: vectors of a device begin with one */
     MOVED_BYTES = 32 << 20, /* in a turn, */
     MOST_FRAMES = 1000,     /* with so many frames at most */
     FEWEST_FRAMES = 4,      /* and so many at least */
@@ -232,8 +234,9 @@ static cog_status run(bench *b, int n_pairs) {
     b->transport->max_payload = b->max_bytes;
     b->transport->handle = handle;
     b->transport->worker = worker;
-    b->data = calloc(b->max_bytes, 1);
+    b->data = aligned_alloc(LINE, b->max_bytes);
     COG_CHECK(b->data != NULL, COG_ERR_MEMORY, "no memory for %zu bytes", b->max_bytes);
+    memset(b->data, 0, b->max_bytes);
     return run_all(b, n_pairs);
 }
 
@@ -247,7 +250,8 @@ int main(int argc, char **argv) {
     }
     bench b = {.max_bytes = (size_t)atoll(most)};
     const int n_pairs = atoi(pairs);
-    if (n_pairs < 1 || n_pairs > MAX_PAIRS || b.max_bytes < 4096) return 2;
+    if (n_pairs < 1 || n_pairs > MAX_PAIRS || b.max_bytes < 4096 || b.max_bytes % LINE != 0)
+        return 2;
     const cog_status status = run(&b, n_pairs);
     if (status != COG_OK) fprintf(stderr, "rank %d: %s\n", b.rank, cog_last_error());
     cog_transport_destroy(b.transport);

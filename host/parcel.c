@@ -7,6 +7,7 @@
 #include "check.h"
 
 enum {
+    LINE = _Alignof(cog_parcel),
     SMALLEST = 64,           /* most frames of a simulation with tiny payloads */
     SPARE_BYTES = 512,       /* the longest sentence */
     SHARE_FROM_BYTES = 1024, /* below, comparing costs as much as a copy saves */
@@ -24,6 +25,8 @@ static int class_of(uint64_t bytes, uint64_t *capacity) {
     return 4 * (e - 6) + quarter + 1;
 }
 
+static uint64_t whole_lines(uint64_t bytes) { return (bytes + LINE - 1) / LINE * LINE; }
+
 static cog_parcel *reuse(cog_parcel_pool *pool, int size_class) {
     pthread_mutex_lock(&pool->mutex);
     cog_parcel *parcel = pool->free[size_class];
@@ -36,7 +39,7 @@ static cog_status take_room(cog_parcel_pool *pool, uint64_t bytes, cog_parcel **
     uint64_t capacity;
     const int size_class = class_of(bytes, &capacity);
     cog_parcel *parcel = reuse(pool, size_class);
-    if (parcel == NULL) parcel = malloc(sizeof(*parcel) + capacity);
+    if (parcel == NULL) parcel = aligned_alloc(LINE, sizeof(*parcel) + whole_lines(capacity));
     COG_CHECK(parcel != NULL, COG_ERR_MEMORY, "no memory for a frame of %llu bytes",
               (unsigned long long)bytes);
     *parcel = (cog_parcel){.references = 1, .size_class = size_class};

@@ -12,10 +12,11 @@
 enum {
     NAP_NS = 20000, /* between two looks of a rank that has waited long: others may want its core */
     FIRST_FLIGHTS = 16,
-    /* Up to here a copy costs less than a second message. A multiple of 16. */
-    SHORT = 16384,
+    /* Up to here a copy costs less than a second message: with its header, what Open MPI sends
+     * between processes of a node at once. A multiple of 16. */
+    SHORT = 3840,
     /* From here on a copy costs more than a PULL, which is a message there and back. */
-    LEND_FROM = 262144,
+    LEND_FROM = 32768,
     LENT = 1, /* as checksum of a header that comes alone */
     SETTLE_SECONDS = 5,
 };
@@ -124,8 +125,8 @@ cog_status cog_mpi_send_copy(cog_mpi_post *post, int to, int tag, const cog_fram
     r[0] = r[1] = MPI_REQUEST_NULL;
     post->parcels[post->n_flights++] = p;
     if (joined) return isend(post, to, tag, p->room, p->frame.header.bytes, &r[0]);
-    COG_TRY(isend(post, to, tag + 1, p->frame.payload, header->bytes, &r[0]));
-    return isend(post, to, tag, &p->frame.header, COG_FRAME_HEADER_BYTES, &r[1]);
+    COG_TRY(isend(post, to, COG_MPI_AHEAD, p->frame.payload, header->bytes, &r[0]));
+    return isend(post, to, COG_MPI_BEHIND, &p->frame.header, COG_FRAME_HEADER_BYTES, &r[1]);
 }
 
 cog_status cog_mpi_lend(cog_mpi_post *post, int to, const cog_frame_header *header,
@@ -178,9 +179,8 @@ cog_status cog_mpi_settle(cog_mpi_post *post) {
     return COG_OK;
 }
 
-static cog_status send_up(cog_mpi_post *post, const void *data, size_t bytes) {
-    return cog_mpi_check(MPI_Send(data, (int)bytes, MPI_BYTE, 0, COG_MPI_FRAME, post->comm),
-                         "MPI_Send");
+static cog_status send_up(cog_mpi_post *post, int tag, const void *data, size_t bytes) {
+    return cog_mpi_check(MPI_Send(data, (int)bytes, MPI_BYTE, 0, tag, post->comm), "MPI_Send");
 }
 
 /* A worker's messages wait for nobody but the server, whom the worker would wait for next. */
@@ -190,11 +190,11 @@ cog_status cog_mpi_send_up(cog_mpi_post *post, const cog_frame_header *header,
     memcpy(joined, header, COG_FRAME_HEADER_BYTES);
     if (header->bytes <= SHORT) {
         if (header->bytes > 0) memcpy(joined + COG_FRAME_HEADER_BYTES, payload, header->bytes);
-        return send_up(post, joined, COG_FRAME_HEADER_BYTES + header->bytes);
+        return send_up(post, COG_MPI_FRAME, joined, COG_FRAME_HEADER_BYTES + header->bytes);
     }
     MPI_Request request;
-    COG_TRY(isend(post, 0, COG_MPI_FRAME + 1, payload, header->bytes, &request));
-    COG_TRY(send_up(post, joined, COG_FRAME_HEADER_BYTES));
+    COG_TRY(isend(post, 0, COG_MPI_AHEAD, payload, header->bytes, &request));
+    COG_TRY(send_up(post, COG_MPI_BEHIND, joined, COG_FRAME_HEADER_BYTES));
     return cog_mpi_check(MPI_Wait(&request, MPI_STATUS_IGNORE), "MPI_Wait");
 }
 
@@ -212,80 +212,95 @@ void cog_mpi_forget(cog_mpi_post *post) {
 
 /* --- in --------------------------------------------------------------------------------------- */
 
+static cog_status read_header(const cog_mpi_post *post, int source, const unsigned char *from,
+                              cog_frame_header *header) {
+    COG_TRY(cog_frame_read(from, COG_FRAME_HEADER_BYTES, post->max_payload, header));
+    COG_CHECK(header->source == source, COG_ERR_FORMAT, "a frame of rank %d names %d as its source",
+              source, (int)header->source);
+    return COG_OK;
+}
+
 /* What arrived, as a frame without, or with all, of its payload. */
 static cog_status read_joined(const cog_mpi_post *post, int source, int bytes, cog_parcel *parcel) {
     cog_frame_header header;
     const size_t behind = (size_t)bytes - COG_FRAME_HEADER_BYTES;
-    COG_CHECK(bytes >= COG_FRAME_HEADER_BYTES, COG_ERR_FORMAT, "rank %d sent %d bytes", source,
-              bytes);
-    COG_TRY(cog_frame_read(parcel->room, COG_FRAME_HEADER_BYTES, post->max_payload, &header));
-    COG_CHECK(header.source == source, COG_ERR_FORMAT, "a frame of rank %d names %d as its source",
-              source, (int)header.source);
+    COG_TRY(read_header(post, source, parcel->room, &header));
     COG_CHECK(behind == (header.bytes <= SHORT ? header.bytes : 0), COG_ERR_FORMAT,
               "a frame of %llu bytes came with %zu", (unsigned long long)header.bytes, behind);
     parcel->frame = (cog_frame){.header = header, .payload = parcel->room + COG_FRAME_HEADER_BYTES};
     return COG_OK;
 }
 
-static cog_status receive_joined(cog_mpi_post *post, int source, MPI_Message *message, int bytes,
-                                 cog_parcel **out) {
-    const cog_frame_header whole = {.bytes = (uint64_t)bytes};
-    COG_CHECK(bytes <= COG_FRAME_HEADER_BYTES + SHORT, COG_ERR_FORMAT, "rank %d sent %d bytes",
-              source, bytes);
-    COG_TRY(cog_parcel_room(&post->pool, &whole, out));
-    cog_status status = cog_mpi_check(
-        MPI_Mrecv((*out)->room, bytes, MPI_BYTE, message, MPI_STATUS_IGNORE), "MPI_Mrecv");
-    if (status == COG_OK) status = read_joined(post, source, bytes, *out);
-    if (status == COG_OK) return COG_OK;
-    cog_parcel_give(&post->pool, *out);
-    *out = NULL;
-    return status;
+static cog_status receive_into(cog_parcel *parcel, MPI_Message *message, int bytes) {
+    return cog_mpi_check(MPI_Mrecv(parcel->room, bytes, MPI_BYTE, message, MPI_STATUS_IGNORE),
+                         "MPI_Mrecv");
 }
 
-static cog_status pull(cog_mpi_post *post, int self) {
-    const cog_frame_header wanted = cog_frame_make((cog_frame_kind)COG_MPI_PULL, self, 0);
-    return cog_mpi_send_up(post, &wanted, NULL);
+static cog_status ask_for(cog_mpi_post *post, void *room, size_t bytes, int source, int tag) {
+    return cog_mpi_check(
+        MPI_Recv(room, (int)bytes, MPI_BYTE, source, tag, post->comm, MPI_STATUS_IGNORE),
+        "MPI_Recv");
 }
 
-/* A payload into its room, from where its header says that it is. */
-static cog_status fetch_payload(cog_mpi_post *post, int source, int tag, cog_parcel *parcel) {
-    cog_frame_header *header = &parcel->frame.header;
-    const bool lent = header->checksum == LENT;
+/* A header alone: the payload into its room, from where it was lent. */
+static cog_status pull(cog_mpi_post *post, cog_frame_header header, int source, cog_parcel **out) {
     int self;
     MPI_Comm_rank(post->comm, &self);
-    if (lent) COG_TRY(pull(post, self));
-    header->checksum = 0;
-    return cog_mpi_check(MPI_Recv(parcel->room, (int)header->bytes, MPI_BYTE, source,
-                                  lent ? COG_MPI_LENT : tag + 1, post->comm, MPI_STATUS_IGNORE),
-                         "MPI_Recv");
-}
-
-/* A frame of which the first piece arrived; *out is the caller's to give back. */
-static cog_status fetch(cog_mpi_post *post, int source, int tag, MPI_Message *message, int bytes,
-                        cog_parcel **out) {
-    COG_TRY(receive_joined(post, source, message, bytes, out));
-    const cog_frame_header header = (*out)->frame.header;
-    if (header.bytes <= SHORT) return COG_OK;
+    const cog_frame_header wanted = cog_frame_make((cog_frame_kind)COG_MPI_PULL, self, 0);
+    header.checksum = 0;
     cog_parcel_give(&post->pool, *out);
     *out = NULL;
     COG_TRY(cog_parcel_room(&post->pool, &header, out));
-    const cog_status status = fetch_payload(post, source, tag, *out);
+    COG_TRY(cog_mpi_send_up(post, &wanted, NULL));
+    return ask_for(post, (*out)->room, header.bytes, source, COG_MPI_LENT);
+}
+
+static cog_status fetch_joined(cog_mpi_post *post, int source, MPI_Message *message, int bytes,
+                               cog_parcel **out) {
+    const cog_frame_header whole = {.bytes = (uint64_t)bytes};
+    COG_CHECK(bytes >= COG_FRAME_HEADER_BYTES && bytes <= COG_FRAME_HEADER_BYTES + SHORT,
+              COG_ERR_FORMAT, "rank %d sent %d bytes", source, bytes);
+    COG_TRY(cog_parcel_room(&post->pool, &whole, out));
+    COG_TRY(receive_into(*out, message, bytes));
+    COG_TRY(read_joined(post, source, bytes, *out));
+    const cog_frame_header header = (*out)->frame.header;
+    return header.bytes <= SHORT ? COG_OK : pull(post, header, source, out);
+}
+
+/* The sender sent its header right behind it. */
+static cog_status fetch_ahead(cog_mpi_post *post, int source, MPI_Message *message, int bytes,
+                              cog_parcel **out) {
+    const cog_frame_header room = {.bytes = (uint64_t)bytes};
+    unsigned char behind[COG_FRAME_HEADER_BYTES];
+    COG_CHECK((size_t)bytes <= post->max_payload, COG_ERR_FORMAT,
+              "rank %d sent a payload of %d bytes, and %zu are the most", source, bytes,
+              post->max_payload);
+    COG_TRY(cog_parcel_room(&post->pool, &room, out));
+    COG_TRY(receive_into(*out, message, bytes));
+    COG_TRY(ask_for(post, behind, sizeof(behind), source, COG_MPI_BEHIND));
+    COG_TRY(read_header(post, source, behind, &(*out)->frame.header));
+    COG_CHECK((*out)->frame.header.bytes == (uint64_t)bytes, COG_ERR_FORMAT,
+              "a frame of %llu bytes came with %d", (unsigned long long)(*out)->frame.header.bytes,
+              bytes);
+    return COG_OK;
+}
+
+/* The frame that is there on this tag; *out, the caller's to give back, stays NULL without one. */
+static cog_status look(cog_mpi_post *post, int tag, cog_parcel **out) {
+    MPI_Message message;
+    MPI_Status at;
+    int found, bytes;
+    COG_TRY(cog_mpi_check(MPI_Improbe(MPI_ANY_SOURCE, tag, post->comm, &found, &message, &at),
+                          "MPI_Improbe"));
+    if (!found) return COG_OK;
+    MPI_Get_count(&at, MPI_BYTE, &bytes);
+    const cog_status status = at.MPI_TAG == COG_MPI_AHEAD
+                                  ? fetch_ahead(post, at.MPI_SOURCE, &message, bytes, out)
+                                  : fetch_joined(post, at.MPI_SOURCE, &message, bytes, out);
     if (status == COG_OK) return COG_OK;
     cog_parcel_give(&post->pool, *out);
     *out = NULL;
     return status;
-}
-
-/* The frame that is there on this tag; *out stays NULL without one. */
-static cog_status look(cog_mpi_post *post, int tag, cog_parcel **out) {
-    MPI_Message message;
-    MPI_Status status;
-    int found, bytes;
-    COG_TRY(cog_mpi_check(MPI_Improbe(MPI_ANY_SOURCE, tag, post->comm, &found, &message, &status),
-                          "MPI_Improbe"));
-    if (!found) return COG_OK;
-    MPI_Get_count(&status, MPI_BYTE, &bytes);
-    return fetch(post, status.MPI_SOURCE, tag, &message, bytes, out);
 }
 
 /* Every look gives MPI a turn, which hands the core over where ranks outnumber cores. */
@@ -303,13 +318,13 @@ static cog_status serve_pulls(cog_mpi_post *post, cog_parcel **out) {
     return serve_pull(post, rank);
 }
 
-/* The next frame, those of COG_MPI_CONTROL first and, with `control_only`, alone. *out stays NULL
- * when the deadline passes. */
+/* What a sender sends is found in its order: a payload that is ahead before the header behind it.
+ */
 cog_status cog_mpi_wait(cog_mpi_post *post, bool control_only, double deadline, cog_parcel **out) {
     const double begin = cog_clock_seconds();
     while (*out == NULL) {
         if (!post->is_server) COG_TRY(look(post, COG_MPI_CONTROL, out));
-        if (*out == NULL && !control_only) COG_TRY(look(post, COG_MPI_FRAME, out));
+        if (*out == NULL && !control_only) COG_TRY(look(post, MPI_ANY_TAG, out));
         COG_TRY(serve_pulls(post, out));
         if (*out != NULL) break;
         COG_TRY(reap(post));

@@ -1,9 +1,9 @@
 /* mpi_post.h - frames between the ranks of an MPI communicator.
  *
- * A frame is its header on one tag, with a short payload behind it. A longer payload goes ahead on
- * the next tag, so that it is there when its header is: it is received without a copy, and sent
- * without one where the sender may wait. There is no checksum: links check theirs, and ranks that
- * started together are no strangers.
+ * A frame is its header, with a short payload behind it. A longer payload goes ahead of its header,
+ * which travels while the payload is copied: received without another copy, and sent without one
+ * where the sender may wait. There is no checksum: links check theirs, and ranks that started
+ * together are no strangers.
  *
  * The server may not wait, but what it sends often stays where it is until the round ends. It lends
  * that: the header goes alone, whoever has read it sends a PULL, and gets the payload on a tag of
@@ -16,8 +16,14 @@
 
 #include "../parcel.h"
 
-/* A payload's tag is that of its header plus 1. */
-enum { COG_MPI_FRAME = 10, COG_MPI_LENT = 12, COG_MPI_CONTROL = 20 };
+/* Tags. A payload that is AHEAD has its header BEHIND it; control frames are short. */
+enum {
+    COG_MPI_FRAME = 10,
+    COG_MPI_AHEAD,
+    COG_MPI_BEHIND,
+    COG_MPI_LENT,
+    COG_MPI_CONTROL = 20,
+};
 
 /* Worker: I have read the header, now the payload. Of all kinds, only posts see this one. */
 enum { COG_MPI_PULL = COG_FRAME_PRIVATE + 5 };
