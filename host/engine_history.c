@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "check.h"
 #include "engine_parts.h"
@@ -35,6 +36,16 @@ static cog_status open_replay(cog_engine *e, const char *job) {
     return status;
 }
 
+/* What is replayed would be written over. */
+static cog_status check_files(const cog_engine *e) {
+    struct stat old, new;
+    if (e->record_path == NULL || e->replay_path == NULL) return COG_OK;
+    if (stat(e->record_path, &new) != 0 || stat(e->replay_path, &old) != 0) return COG_OK;
+    COG_CHECK(old.st_dev != new.st_dev || old.st_ino != new.st_ino, COG_ERR_ARGUMENT,
+              "'%s' cannot be replayed and written anew at once", e->replay_path);
+    return COG_OK;
+}
+
 static cog_status keep(const char *path, char **out) {
     if (path == NULL) return COG_OK;
     *out = strdup(path);
@@ -47,16 +58,19 @@ cog_status cog_engine_name_history(cog_engine *e) {
     return keep(e->config.replay, &e->replay_path);
 }
 
+/* After a start that failed, what is open stays so. */
 cog_status cog_engine_open_history(cog_engine *e) {
     char *job;
     if (e->record_path == NULL && e->replay_path == NULL) return COG_OK;
-    if (e->record != NULL || e->server.retelling != NULL) return COG_OK; /* a start failed */
     COG_CHECK(e->code->ops->role != COG_ROLE_ALLREDUCE, COG_ERR_ARGUMENT,
               "code '%s' is an all-reduce: it takes no messages, in no order",
               cog_code_name(e->code));
+    COG_TRY(check_files(e));
     COG_TRY(describe(e, &job));
-    cog_status status = e->record_path != NULL ? open_record(e, job) : COG_OK;
-    if (status == COG_OK && e->replay_path != NULL) status = open_replay(e, job);
+    const bool replays = e->replay_path != NULL && e->server.retelling == NULL;
+    cog_status status = replays ? open_replay(e, job) : COG_OK;
+    const bool records = e->record_path != NULL && e->record == NULL;
+    if (status == COG_OK && records) status = open_record(e, job);
     free(job);
     return status;
 }

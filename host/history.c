@@ -148,6 +148,7 @@ static cog_status read_stream(FILE *stream, cog_history *out) {
 }
 
 cog_status cog_history_read(const char *path, cog_history *out) {
+    *out = (cog_history){.job = NULL};
     FILE *stream = fopen(path, "re");
     COG_CHECK(stream != NULL, COG_ERR_IO, "cannot read the history '%s': %s", path,
               strerror(errno));

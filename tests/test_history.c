@@ -1,6 +1,7 @@
 /* test_history.c - a run that was recorded is repeated bit for bit, whatever the transport. */
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "engine_rig.h"
@@ -119,6 +120,26 @@ Test(history, another_configuration_is_refused_in_words) {
     expect_status(&other, 10, COG_ERR_TIMEOUT, "does not come");
     other.replay = "/nonexistent";
     expect_status(&other, 10, COG_ERR_IO, "/nonexistent");
+    other.replay = folder;
+    expect_status(&other, 10, COG_ERR_IO, "no regular file");
+    remove_folder();
+}
+
+/* What is replayed is no record's to write over; nor is a good record a refused replay's. */
+Test(history, a_refused_replay_costs_no_record) {
+    struct stat before, after;
+    make_folder();
+    cog_engine_config c = small();
+    c.code = "kasync:k=3";
+    c.record = path;
+    free(params_after(&c, 10, NULL));
+    cr_assert_eq(stat(path, &before), 0);
+    c.replay = path;
+    expect_status(&c, 10, COG_ERR_ARGUMENT, "written anew");
+    c.replay = "/nonexistent";
+    expect_status(&c, 10, COG_ERR_IO, "/nonexistent");
+    cr_assert_eq(stat(path, &after), 0);
+    cr_expect_eq(after.st_size, before.st_size);
     remove_folder();
 }
 
