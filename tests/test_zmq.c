@@ -154,3 +154,40 @@ Test(zmq, a_place_is_given_away_once_its_connection_has_ended) {
     cr_assert_eq(hear(&second, 5), COG_ZMQ_STOP);
     rogue_close(&second);
 }
+
+/* Its HELLO is read after the news that its connection has ended: a place that waited for it would
+ * be nobody's for ever. */
+Test(zmq, one_that_died_before_its_greeting_was_read_takes_no_place) {
+    rogue first, dead, next;
+    cog_frame frame;
+    cog_transport *t = server_open(&first);
+    rogue_close(&first);
+    expect(t, COG_FRAME_LOST, 0);
+    const int linger = 1000;
+    rogue_open(&dead);
+    say(&dead, COG_ZMQ_HELLO, 0, 0, 0);
+    cr_assert_eq(zmq_setsockopt(dead.wire.socket, ZMQ_LINGER, &linger, sizeof(linger)), 0);
+    rogue_close(&dead);
+    usleep(200000); /* both have reached the server */
+    rogue_open(&next);
+    cr_assert_eq(t->ops->receive(t, 0.3, &frame), COG_ERR_TIMEOUT);
+    say(&next, COG_ZMQ_HELLO, 0, 0, 0);
+    cr_assert_eq(t->ops->receive(t, 0.3, &frame), COG_ERR_TIMEOUT);
+    cr_assert_eq(hear(&next, 5), COG_ZMQ_WELCOME);
+    rogue_close(&next);
+    cog_transport_destroy(t);
+}
+
+Test(zmq, a_frame_of_another_job_is_counted_once_and_told) {
+    rogue first, other;
+    cog_transport *t = server_open(&first);
+    rogue_open(&other);
+    other.wire.key = 1;
+    say(&other, COG_ZMQ_HELLO, 0, 0, 0);
+    expect_silence(t, 1);
+    other.wire.key = 0;
+    cr_assert_eq(hear(&other, 5), COG_ZMQ_REFUSED);
+    rogue_close(&other);
+    rogue_close(&first);
+    cog_transport_destroy(t);
+}

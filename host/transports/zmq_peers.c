@@ -39,14 +39,19 @@ void cog_zmq_remove(cog_zmq_hub *s, cog_zmq_peer *p) {
     p->leaving = false;
 }
 
-cog_status cog_zmq_tell(cog_zmq_hub *s, const cog_zmq_id *to, int kind, int rank, int64_t round,
-                        uint16_t mode, const char *text) {
+static cog_status tell(cog_zmq_hub *s, const cog_zmq_id *to, int kind, int rank, int64_t round,
+                       uint16_t mode, const char *text, bool *reached) {
     cog_frame_header header = cog_frame_make((cog_frame_kind)kind, 0, round);
-    bool unused;
     header.message = rank;
     header.mode = mode;
     header.bytes = strlen(text);
-    return cog_zmq_send(&s->wire, to, &header, text, &unused);
+    return cog_zmq_send(&s->wire, to, &header, text, reached);
+}
+
+cog_status cog_zmq_tell(cog_zmq_hub *s, const cog_zmq_id *to, int kind, int rank, int64_t round,
+                        uint16_t mode, const char *text) {
+    bool unused;
+    return tell(s, to, kind, rank, round, mode, text, &unused);
 }
 
 static cog_status refuse(cog_zmq_hub *s, const cog_zmq_id *to, bool again, const char *why) {
@@ -87,7 +92,11 @@ static cog_status greet(cog_transport *transport, const cog_zmq_id *from, int fd
         p->n_frames = 0;
     }
     const char *settings = transport->settings != NULL ? transport->settings : "";
-    return cog_zmq_tell(s, from, COG_ZMQ_WELCOME, rank_of(s, p), s->n_workers, 0, settings);
+    bool reached;
+    COG_TRY(tell(s, from, COG_ZMQ_WELCOME, rank_of(s, p), s->n_workers, 0, settings, &reached));
+    /* Its connection may have ended before this was read: there will be no news of that any more */
+    p->leaving = p->leaving || !reached;
+    return COG_OK;
 }
 
 /* --- what comes ------------------------------------------------------------------------------- */
@@ -151,8 +160,9 @@ cog_status cog_zmq_take_message(cog_transport *transport, cog_parcel **out, bool
     const cog_zmq_peer *p = find(s, &from);
     const size_t most = transport->max_payload > 512 ? transport->max_payload : 512; /* sentences */
     COG_TRY(cog_zmq_finish(&s->wire, p != NULL ? most : COG_ZMQ_MAX_GREETING, &parcel, &about));
-    if (parcel == NULL)
-        return about.is_frame && p == NULL ? refuse(s, &from, false, cog_last_error()) : COG_OK;
+    if (parcel == NULL && about.is_frame && p == NULL) /* it is counted */
+        return cog_zmq_tell(s, &from, COG_ZMQ_REFUSED, 0, 0, false, cog_last_error());
+    if (parcel == NULL) return COG_OK;
     const cog_status status = sort_out(transport, &from, about.fd, parcel, out);
     if (*out != parcel) cog_parcel_give(&s->pool, parcel);
     return status;
