@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "complain.h"
+#include "interrupt.h"
 
 enum { QUICK_SECONDS = 2, MAX_QUICK_ENDS = 5, END_SECONDS = 10 };
 
@@ -115,12 +116,20 @@ static int after_server(cog_crew *crew, int status, const sigset_t *mask) {
     hand->pid = 0;
     note_end(hand);
     const bool may = WIFSIGNALED(status) && crew->n_signals == 0 && crew->server_again != NULL &&
-                     hand->quick_ends < MAX_QUICK_ENDS;
+                     hand->quick_ends < MAX_QUICK_ENDS && any_worker(crew);
     describe(status, how, sizeof(how));
     const char *const *argv = may ? crew->server_again(crew->user, how) : NULL;
     crew->over = argv == NULL;
     crew->exit_status = exit_status_of(status);
     return crew->over ? 0 : begin(crew, hand, argv, SIGTERM, mask);
+}
+
+/* Alone, the server would wait for a while before it gives up. It is told to end once: a second
+ * time would end it before its files are complete. */
+static void dismiss_lonely_server(cog_crew *crew) {
+    if (crew->over || any_worker(crew) || crew->dismissed || crew->n_signals > 0) return;
+    crew->dismissed = true;
+    kill(crew->server.pid, SIGTERM);
 }
 
 /* Everybody who has ended since. */
@@ -132,8 +141,7 @@ static int reap(cog_crew *crew, const sigset_t *mask) {
             if (pid == crew->worker[i].pid && failed == 0)
                 failed = after_worker(crew, i, status, mask);
     }
-    /* alone, the server would wait for a while before it gives up */
-    if (!crew->over && !any_worker(crew) && crew->server.pid != 0) kill(crew->server.pid, SIGTERM);
+    if (failed == 0) dismiss_lonely_server(crew);
     return failed;
 }
 
@@ -166,9 +174,10 @@ static void end_all(const cog_crew *crew) {
 int cog_crew_run(cog_crew *crew) {
     sigset_t waited, mask;
     sigemptyset(&waited);
-    const int signals[] = {SIGCHLD, SIGINT, SIGTERM, SIGHUP};
+    const int signals[] = {SIGCHLD, SIGINT, SIGTERM};
     for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
         sigaddset(&waited, signals[i]);
+    if (!cog_interrupt_outlives_terminal()) sigaddset(&waited, SIGHUP);
     sigprocmask(SIG_BLOCK, &waited, &mask);
     int status = begin_all(crew, &mask);
     if (status == 0) status = watch(crew, &waited, &mask);

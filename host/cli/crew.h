@@ -25,8 +25,9 @@ typedef struct cog_crew {
     int absent;   /* descriptor: byte i becomes 1 when worker i will not be started again */
     cog_hand server;
     cog_hand worker[COG_CREW_MAX_WORKERS];
-    pid_t group;   /* of all of them */
-    int n_signals; /* of those that were sent to this process */
+    pid_t group;    /* of all of them */
+    int n_signals;  /* of those that were sent to this process */
+    bool dismissed; /* the server was told to end, as no worker is left */
     bool over;
     int exit_status; /* then */
 } cog_crew;

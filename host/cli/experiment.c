@@ -32,7 +32,7 @@ typedef struct session {
     cog_follow_fn follow;
     void *user;
     double target;
-    int64_t last_round;
+    int64_t first_round, last_round;
     double spent;             /* seconds of evaluation so far */
     char *checkpoint;         /* path, or NULL */
     int64_t checkpoint_round; /* of the one written last */
@@ -275,6 +275,7 @@ static void keep_last(session *s, int64_t round) {
     const cog_ending ending = s->out->ending;
     if (s->checkpoint == NULL || s->checkpoint_round == round) return;
     if (s->ended && (ending == COG_END_FAILED || ending == COG_END_DIVERGED)) return;
+    if (cog_interrupt_signal() != 0 && round == s->first_round) return; /* there is nothing new */
     if (cog_interrupt_signal() != 0) s->finish_by = now() + last_patience;
     note_points(s);
     const cog_status status = cog_engine_save(s->engine, s->checkpoint);
@@ -282,6 +283,15 @@ static void keep_last(session *s, int64_t round) {
 }
 
 /* ---- the run --------------------------------------------------------------------------------- */
+
+/* A signal also ends the wait for workers at the start: that is no failure. */
+static void fail_unless_interrupted(session *s, cog_status status) {
+    const int signal = cog_interrupt_signal();
+    if (signal != 0 && cog_engine_report(s->engine).round == s->first_round)
+        end(s, COG_END_INTERRUPTED, COG_EXIT_SIGNAL + signal);
+    else
+        fail(s, status);
+}
 
 static void train(session *s) {
     const char *news = cog_engine_news(s->engine);
@@ -292,8 +302,9 @@ static void train(session *s) {
     look(s, &start);
     if (!s->ended) {
         s->spent = 0; /* the engine's clock starts now */
+        s->first_round = start.round;
         const cog_status status = cog_engine_run(s->engine, s->last_round, on_report, s);
-        if (status != COG_OK) fail(s, status);
+        if (status != COG_OK) fail_unless_interrupted(s, status);
     }
     const cog_report last = cog_engine_report(s->engine);
     if (last.round > cog_experiment_last(s->out)->report.round) look(s, &last);

@@ -28,6 +28,11 @@ static void handle(int number) {
     _exit(COG_EXIT_SIGNAL + number);
 }
 
+bool cog_interrupt_outlives_terminal(void) {
+    struct sigaction old;
+    return sigaction(SIGHUP, NULL, &old) == 0 && old.sa_handler == SIG_IGN;
+}
+
 void cog_interrupt_catch(void) {
     struct sigaction action;
     memset(&action, 0, sizeof(action));
@@ -36,7 +41,7 @@ void cog_interrupt_catch(void) {
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
-    sigaction(SIGHUP, &action, NULL);
+    if (!cog_interrupt_outlives_terminal()) sigaction(SIGHUP, &action, NULL);
     action.sa_handler = SIG_IGN;
     sigaction(SIGPIPE, &action, NULL);
     sigaction(SIGXFSZ, &action, NULL);

@@ -2,6 +2,11 @@
 #ifndef COG_CLI_INTERRUPT_H
 #define COG_CLI_INTERRUPT_H
 
+#include <stdbool.h>
+
+/* Was this process begun to ignore SIGHUP, as by nohup? Then it goes on doing so. */
+bool cog_interrupt_outlives_terminal(void);
+
 /* Also ignores SIGPIPE and SIGXFSZ: a closed output and a size limit are write errors like others.
  */
 void cog_interrupt_catch(void);

@@ -198,6 +198,31 @@ class Launch(cli.Case):
         self.assertLess(time.monotonic() - begin, 20)
         self.assert_nobody_left()
 
+    def test_a_server_whose_workers_all_die_completes_its_files(self):
+        """It is told to end once, however often the kernel reports of children: a second time is at once."""
+        process = self.launch("train", *PROBLEM, *FOREVER, "--code", "ignore:wait=4")
+        self.wait_for_round(process, 10)
+        server = self.server()
+        os.kill(server, signal.SIGSTOP)
+        for pid in self.workers():
+            os.kill(pid, signal.SIGKILL)
+        for _ in range(4):
+            self.assertIn("signal 9", process.stderr.readline())
+        os.kill(server, signal.SIGCONT)
+        process.communicate(timeout=60)
+        self.assertIn(self.record()["stopped"], ("interrupted", "failed"))
+        self.assert_nobody_left()
+
+    def test_who_ignores_that_a_terminal_goes_is_not_interrupted(self):
+        ignored = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        self.addCleanup(signal.signal, signal.SIGHUP, ignored)
+        process = self.launch("train", *PROBLEM, *SLOW, "--code", "ignore:wait=4", "--rounds", "60")
+        self.wait_for_round(process, 10)
+        for pid in (process.pid, self.server()):
+            os.kill(pid, signal.SIGHUP)
+        self.assertEqual(self.finish(process, 0), "")
+        self.assertEqual(self.record()["stopped"], "rounds")
+
     def test_mistakes_are_one_sentence(self):
         for words, *arguments in (
                 ("-n",),

@@ -150,6 +150,16 @@ class Zmq(cli.Network):
         server = self.server("--workers", "2", "--code", "ignore:wait=2", keys="patience=0.5")
         self.assert_one_sentence(self.finish(server, 1)[1], "no worker came", self.address)
 
+    def test_a_signal_ends_the_wait_for_workers_too(self):
+        server = self.server("--workers", "2", "--code", "ignore:wait=2", "--checkpoint", "kept")
+        self.wait_for_round(server, 0)
+        time.sleep(0.3)
+        server.send_signal(signal.SIGINT)
+        begin = time.monotonic()
+        self.assertEqual(self.finish(server, 130)[1], "")
+        self.assertLess(time.monotonic() - begin, 10)
+        self.assertEqual(self.record()["stopped"], "interrupted")
+
     def test_tokens(self):
         for name, text in (("mine", "a secret of ours\n"), ("other", "a secret of theirs\n"), ("short", "x")):
             (self.folder / name).write_text(text)
