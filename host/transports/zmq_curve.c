@@ -66,15 +66,20 @@ static cog_status make_secret(const char *path) {
     return status;
 }
 
-/* The public key follows from the secret one, so its file can be made again at any time. */
+/* The public key follows from the secret one, so its file can be made again at any time. With that
+ * of another no worker would come. */
 static cog_status publish(const char *path, const char *secret) {
-    char beside[4096], public_key[COG_ZMQ_KEY_CHARS + 1];
+    char beside[4096], public_key[COG_ZMQ_KEY_CHARS + 1], there[COG_ZMQ_KEY_CHARS + 1];
     const int n = snprintf(beside, sizeof(beside), "%s.pub", path);
     COG_CHECK(n < (int)sizeof(beside), COG_ERR_ARGUMENT, "the path of a key is too long");
-    if (access(beside, F_OK) == 0) return COG_OK;
     COG_CHECK(zmq_curve_public(public_key, secret) == 0, COG_ERR_FORMAT,
               "the secret key '%s' is none", path);
-    return write_key(beside, 0644, public_word, public_key);
+    if (access(beside, F_OK) != 0) COG_TRY(write_key(beside, 0644, public_word, public_key));
+    COG_TRY(read_key(beside, public_word, false, there));
+    COG_CHECK(strcmp(there, public_key) == 0, COG_ERR_FORMAT,
+              "'%s' does not belong to the secret key '%s': once it is removed, it is made anew",
+              beside, path);
+    return COG_OK;
 }
 
 cog_status cog_zmq_curve_read(const char *path, bool is_server, cog_zmq_curve *out) {

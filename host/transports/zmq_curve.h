@@ -20,9 +20,11 @@ typedef struct cog_zmq_curve {
 } cog_zmq_curve;
 
 /* The server's secret key, or, for a worker, the server's public one. A server's files are made
- * when there is no secret one yet. ERR_UNSUPPORTED   this ZeroMQ has no CURVE ERR_IO            a
- * file cannot be read or made ERR_FORMAT        it holds no such key ERR_ARGUMENT      others may
- * read the secret one */
+ * when they are not there yet.
+ * ERR_UNSUPPORTED   this ZeroMQ has no CURVE
+ * ERR_IO            a file cannot be read or made
+ * ERR_FORMAT        it holds no such key, or the two files do not belong together
+ * ERR_ARGUMENT      others may read the secret one */
 cog_status cog_zmq_curve_read(const char *path, bool is_server, cog_zmq_curve *out);
 
 /* Before bind or connect; nothing when it is not on. False: zmq_errno() says why not. */
