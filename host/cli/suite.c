@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "complain.h"
+#include "faults.h"
 #include "interrupt.h"
 #include "outputs.h"
 #include "progress.h"
@@ -22,10 +23,27 @@ int cog_scheme_name(cog_options *scheme) {
 /* A complaint says which scheme it is about when there are several. */
 static const char *about(const cog_suite *s, int i) { return s->n > 1 ? s->scheme[i].name : NULL; }
 
+/* Faults of a checkpoint that is never written would strike nobody, and nobody would know. A replay
+ * comes to rest where its history did. They were parsed before. */
+static int check_faults(const cog_options *o) {
+    cog_faults faults;
+    if (o->checkpoint != NULL || o->replay != NULL ||
+        cog_faults_parse(o->faults, (int)o->workers, 0, &faults) != COG_OK)
+        return 0;
+    for (int i = 0; i < faults.n; i++)
+        if (faults.fault[i].point == COG_DURING_CHECKPOINT)
+            return cog_complain(COG_EXIT_USAGE,
+                                "faults at=during-checkpoint need a run that writes checkpoints: "
+                                "--checkpoint DIR");
+    return 0;
+}
+
 static int check_schemes(const cog_suite *s, const cog_problem *problem) {
     int status = 0;
-    for (int i = 0; i < s->n && status == 0; i++)
+    for (int i = 0; i < s->n && status == 0; i++) {
         status = cog_experiment_check(&s->scheme[i], about(s, i), problem);
+        if (status == 0) status = check_faults(&s->scheme[i]);
+    }
     return status;
 }
 
