@@ -29,6 +29,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -52,9 +53,22 @@ static cog_status read_token(const char *path, uint64_t *key) {
     return COG_OK;
 }
 
+/* ZeroMQ takes 99999 for another port, and 0 for one that nobody knows. */
+static cog_status check_address(const char *address) {
+    static const char tcp[] = "tcp://", ipc[] = "ipc://";
+    const bool is_tcp = strncmp(address, tcp, strlen(tcp)) == 0;
+    COG_CHECK(is_tcp || strncmp(address, ipc, strlen(ipc)) == 0, COG_ERR_SPEC,
+              "'%s' is neither tcp://HOST:PORT nor ipc://PATH", address);
+    const char *port = strrchr(address, ':') + 1;
+    char *end = NULL;
+    const long number = *port >= '0' && *port <= '9' ? strtol(port, &end, 10) : 0;
+    COG_CHECK(!is_tcp || (number >= 1 && number <= 65535 && *end == '\0'), COG_ERR_SPEC,
+              "'%s' does not end in a port, :1 to :65535", address);
+    return COG_OK;
+}
+
 static bool stays_here(const char *address) {
-    static const char *const local[] = {"ipc://", "inproc://", "tcp://127.",
-                                        "tcp://localhost:", "tcp://[::1]:"};
+    static const char *const local[] = {"ipc://", "tcp://127.", "tcp://localhost:", "tcp://[::1]:"};
     for (size_t i = 0; i < sizeof(local) / sizeof(local[0]); i++)
         if (strncmp(address, local[i], strlen(local[i])) == 0) return true;
     return false;
@@ -87,6 +101,7 @@ static cog_status read_keys(cog_spec *spec, cog_zmq_keys *keys, const char **abs
     *is_worker = strcmp(connect, "none") != 0;
     snprintf(keys->address, sizeof(keys->address), "%s", *is_worker ? connect : bind);
     COG_TRY(cog_spec_finish(spec)); /* before a key is made or anybody is called: typos end here */
+    COG_TRY(check_address(keys->address));
     const bool has_token = strcmp(token, "none") != 0, has_curve = strcmp(curve, "none") != 0;
     COG_CHECK(*is_worker || has_token || has_curve || stays_here(bind), COG_ERR_ARGUMENT,
               "to listen at '%s', beyond this machine, needs a token, token=FILE, or encryption, "

@@ -174,6 +174,14 @@ class Zmq(cli.Network):
         self.assertGreaterEqual(self.record()["frames_refused"], 2)
         self.assert_refused(("train", *cli.SMALL, "--transport", "zmq:bind=tcp://*:5600"), 2, "token")
 
+    def test_addresses(self):
+        for address in ("tcp://127.0.0.1:99999", "tcp://127.0.0.1:0", "tcp://127.0.0.1:56x", "tcp://127.0.0.1",
+                        "tcp://127.0.0.1:*", "tcp://", "5600", "127.0.0.1:5600", "inproc://here"):
+            words = (":1 to :65535" if address.startswith("tcp") else "neither tcp", address)
+            self.assert_refused(("worker", "--patience", "1", "--connect", address), 2, *words)
+            if ":" in address:
+                self.assert_refused(("train", *cli.SMALL, "--transport", f"zmq:patience=0,bind={address}"), 2, *words)
+
     def test_what_needs_all_workers_at_once_is_refused(self):
         self.assert_refused(("train", *cli.SMALL, "--code", "uncoded", "--transport", "zmq"), 2,
                             "all-reduce", "'zmq'")
