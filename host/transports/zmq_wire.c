@@ -5,6 +5,9 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 #include <zmq.h>
 
 #include "../check.h"
@@ -61,7 +64,10 @@ cog_status cog_zmq_open(cog_zmq_wire *wire, int type, double silence) {
     return open_monitor(wire);
 }
 
+/* ZeroMQ would leave the file. It goes while nobody else can be there. */
 void cog_zmq_close(cog_zmq_wire *wire) {
+    if (wire->file[0] != '\0') unlink(wire->file);
+    wire->file[0] = '\0';
     if (wire->socket != NULL) zmq_socket_monitor(wire->socket, NULL, 0);
     if (wire->monitor != NULL) zmq_close(wire->monitor);
     if (wire->socket != NULL) zmq_close(wire->socket);
@@ -70,9 +76,34 @@ void cog_zmq_close(cog_zmq_wire *wire) {
     wire->monitor = wire->socket = wire->context = NULL;
 }
 
+/* The file of an ipc address; NULL for other addresses, and for names that are no files. */
+static const char *file_of(const char *address) {
+    static const char ipc[] = "ipc://";
+    const char *path = address + strlen(ipc);
+    const bool is_file = strncmp(address, ipc, strlen(ipc)) == 0 && path[0] != '@';
+    return is_file && strlen(path) < sizeof(((cog_zmq_wire *)0)->file) ? path : NULL;
+}
+
+/* Does somebody listen there? ZeroMQ would take the file away, and the next workers with it. */
+static bool is_taken(const char *file) {
+    struct sockaddr_un there = {.sun_family = AF_UNIX};
+    _Static_assert(sizeof(there.sun_path) >= sizeof(((cog_zmq_wire *)0)->file), "it is copied");
+    strcpy(there.sun_path, file);
+    const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    const bool taken =
+        fd >= 0 &&
+        (connect(fd, (const struct sockaddr *)&there, sizeof(there)) == 0 || errno == EAGAIN);
+    if (fd >= 0) close(fd);
+    return taken;
+}
+
 cog_status cog_zmq_bind(cog_zmq_wire *wire, const char *address) {
+    const char *file = file_of(address);
+    COG_CHECK(file == NULL || !is_taken(file), COG_ERR_TRANSPORT, "cannot listen at '%s': %s",
+              address, strerror(EADDRINUSE));
     COG_CHECK(zmq_bind(wire->socket, address) == 0, COG_ERR_TRANSPORT, "cannot listen at '%s': %s",
               address, zmq_strerror(zmq_errno()));
+    if (file != NULL) strcpy(wire->file, file);
     return COG_OK;
 }
 

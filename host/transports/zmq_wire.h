@@ -37,6 +37,7 @@ typedef struct cog_zmq_wire {
     cog_zmq_curve curve;
     int64_t refused; /* messages that were no frames of this job; and handshakes */
     bool unshaken;   /* a handshake failed */
+    char file[108];  /* at which it listens; "" where that is no file */
 } cog_zmq_wire;
 
 /* The keys, and the pool's address, are set before. `type` is that of the socket; a peer that shows

@@ -174,6 +174,18 @@ class Zmq(cli.Network):
         self.assertGreaterEqual(self.record()["frames_refused"], 2)
         self.assert_refused(("train", *cli.SMALL, "--transport", "zmq:bind=tcp://*:5600"), 2, "token")
 
+    def test_a_second_server_takes_no_workers_of_the_first(self):
+        for self.address in (self.address, f"ipc://{self.folder}/meeting"):
+            first = self.server("--workers", "1", "--code", "ignore:wait=1", "--rounds", "20")
+            self.wait_for_round(first, 0)
+            time.sleep(0.5)
+            second = self.run_cograd("train", *cli.SMALL, "--transport", f"zmq:bind={self.address}")
+            self.assertEqual(second.returncode, 1)
+            self.assert_one_sentence(second.stderr, "cannot listen", self.address, "in use")
+            self.finish(self.worker("--jobs", "1"))
+            self.finish(first)
+        self.assertEqual(self.files(), ["record.json"])  # and nothing lies where they met
+
     def test_addresses(self):
         for address in ("tcp://127.0.0.1:99999", "tcp://127.0.0.1:0", "tcp://127.0.0.1:56x", "tcp://127.0.0.1",
                         "tcp://127.0.0.1:*", "tcp://", "5600", "127.0.0.1:5600", "inproc://here"):
