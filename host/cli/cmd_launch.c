@@ -128,6 +128,10 @@ static int find_checkpoint(int argc, char **argv, launch *l) {
     if (!l->restart || strcmp(argv[l->first], "train") != 0) return 0;
     const int status = cog_options_parse(COG_FOR_TRAIN, argc - l->first, argv + l->first, &options);
     if (status != 0 || options.checkpoint == NULL) return status;
+    if (options.record != NULL)
+        return cog_complain(COG_EXIT_USAGE,
+                            "a server that is started anew from its --checkpoint would lose the "
+                            "beginning of its --record: leave one of them, or --restart, out");
     l->folder = options.checkpoint;
     l->code = options.code;
     l->checkpoint = cog_path_join(l->folder, cog_checkpoint_name);

@@ -300,9 +300,11 @@ static void train(session *s) {
     const int failed = recall_points(s, start.round);
     if (failed != 0) end(s, COG_END_OUTPUT, failed);
     look(s, &start);
+    s->first_round = start.round;
+    if (cog_interrupt_signal() != 0 && start.round < s->last_round) /* before a wait for workers */
+        end(s, COG_END_INTERRUPTED, COG_EXIT_SIGNAL + cog_interrupt_signal());
     if (!s->ended) {
         s->spent = 0; /* the engine's clock starts now */
-        s->first_round = start.round;
         const cog_status status = cog_engine_run(s->engine, s->last_round, on_report, s);
         if (status != COG_OK) fail_unless_interrupted(s, status);
     }

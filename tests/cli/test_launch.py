@@ -232,7 +232,8 @@ class Launch(cli.Case):
                 ("'--fly'", "--fly", "-n", "2", "train"),
                 ("train compare", "-n", "2", "info"),
                 ("'--transport' launch", "-n", "2", "train", "--transport", "sim"),
-                ("'--workers=3' launch", "-n", "2", "train", "--workers=3")):
+                ("'--workers=3' launch", "-n", "2", "train", "--workers=3"),
+                ("beginning --record", "--restart", "-n", "2", "train", "--checkpoint", "a", "--record", "b")):
             self.assert_refused(("launch", *arguments), 2, *words.split())
         err = self.finish(self.launch("train", *PROBLEM, "--code", "nope"), 2)
         self.assert_one_sentence(err, "'nope'")

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """test_zmq.py PROGRAM SOURCE_DIR - servers and workers that come and go: `cograd train` over ZeroMQ and
 `cograd worker`, with kills, freezes and strangers."""
+import pathlib
 import signal
 import socket
 import struct
@@ -159,6 +160,20 @@ class Zmq(cli.Network):
         self.assertEqual(self.finish(server, 130)[1], "")
         self.assertLess(time.monotonic() - begin, 10)
         self.assertEqual(self.record()["stopped"], "interrupted")
+
+    def catches(self, process, number):
+        status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
+        return int(status.split("SigCgt:")[1].split()[0], 16) >> (number - 1) & 1
+
+    def test_a_signal_that_comes_before_anybody_is_waited_for_counts(self):
+        server = self.server("--workers", "2", "--code", "ignore:wait=2", "--data",
+                             "synthetic:rows=200000,features=10,classes=3")
+        while not self.catches(server, signal.SIGINT):
+            pass
+        server.send_signal(signal.SIGINT)
+        begin = time.monotonic()
+        self.finish(server, 130)
+        self.assertLess(time.monotonic() - begin, 30)
 
     def test_tokens(self):
         for name, text in (("mine", "a secret of ours\n"), ("other", "a secret of theirs\n"), ("short", "x")):
