@@ -24,9 +24,12 @@ int cog_scheme_name(cog_options *scheme) {
 static const char *about(const cog_suite *s, int i) { return s->n > 1 ? s->scheme[i].name : NULL; }
 
 /* Faults of a checkpoint that is never written would strike nobody, and nobody would know. A replay
- * comes to rest where its history did. They were parsed before. */
-static int check_faults(const cog_options *o) {
+ * writes none, but comes to rest where its history did. They were parsed before. */
+static int check_checkpoints(const cog_options *o) {
     cog_faults faults;
+    if (o->checkpoint != NULL && o->replay != NULL)
+        return cog_complain(COG_EXIT_USAGE,
+                            "--replay writes no checkpoints: leave --checkpoint out");
     if (o->checkpoint != NULL || o->replay != NULL ||
         cog_faults_parse(o->faults, (int)o->workers, 0, &faults) != COG_OK)
         return 0;
@@ -42,7 +45,7 @@ static int check_schemes(const cog_suite *s, const cog_problem *problem) {
     int status = 0;
     for (int i = 0; i < s->n && status == 0; i++) {
         status = cog_experiment_check(&s->scheme[i], about(s, i), problem);
-        if (status == 0) status = check_faults(&s->scheme[i]);
+        if (status == 0) status = check_checkpoints(&s->scheme[i]);
     }
     return status;
 }

@@ -109,6 +109,7 @@ class Arguments(Refusals):
                 ("stragglers 8", "--workers", "8", "--code", "crc:stragglers=8"),
                 ("mean", "--stragglers", "exp:mean=-1"),
                 ("probability", "--stragglers", "bernoulli:probability=2"),
+                ("--replay --checkpoint", "--replay", "history", "--checkpoint", "kept"),
                 ("during-checkpoint --checkpoint", "--faults", "kill:worker=1,at=during-checkpoint"),
                 ("during-checkpoint --checkpoint", "--faults", "drop:round=9+corrupt:at=during-checkpoint"),
                 ("amplifi max-amplification", "--workers", "12", "--code", "crc:stragglers=5")):
