@@ -10,6 +10,7 @@
 #include "interrupt.h"
 #include "outputs.h"
 #include "progress.h"
+#include "spec.h"
 #include "table.h"
 
 int cog_scheme_name(cog_options *scheme) {
@@ -96,9 +97,23 @@ static int serve(const cog_suite *s) {
     return status;
 }
 
+/* A worker that comes from outside is told what to do. Here it would go by its own options, which
+ * nobody compares with the server's. */
+static int check_end(const cog_options *o) {
+    cog_spec spec;
+    const char *address = "none";
+    if (cog_spec_parse(o->transport, &spec) != COG_OK || strcmp(spec.name, "zmq") != 0 ||
+        cog_spec_text(&spec, "connect", "none", &address) != COG_OK || strcmp(address, "none") == 0)
+        return 0;
+    return cog_complain(COG_EXIT_USAGE, "a worker begins with: cograd worker --connect %s",
+                        address);
+}
+
 int cog_suite_run(cog_suite *s) {
     cog_outputs outputs;
     cog_problem problem;
+    for (int i = 0; i < s->n; i++)
+        if (check_end(&s->scheme[i]) != 0) return COG_EXIT_USAGE;
     cog_interrupt_catch();
     if (s->n > 0 && cog_experiment_rank(&s->scheme[0]) > 0) return serve(s);
     int status = cog_outputs_open(&s->shared, &outputs);

@@ -189,6 +189,11 @@ class Zmq(cli.Network):
         self.assertGreaterEqual(self.record()["frames_refused"], 2)
         self.assert_refused(("train", *cli.SMALL, "--transport", "zmq:bind=tcp://*:5600"), 2, "token")
 
+    def test_a_worker_is_no_train(self):
+        """It would go by its own options, not by those of the server."""
+        self.assert_refused(("train", *cli.SMALL, "--transport", f"zmq:connect={self.address}"), 2,
+                            "cograd worker --connect", self.address)
+
     def test_a_second_server_takes_no_workers_of_the_first(self):
         for self.address in (self.address, f"ipc://{self.folder}/meeting"):
             first = self.server("--workers", "1", "--code", "ignore:wait=1", "--rounds", "20")
