@@ -1,7 +1,7 @@
 /* step.pml - the protocol of a step, for the model checker Spin: every order in which a server and
  * its workers can ask, answer, be late, be lost and come back.
  *
- * It mirrors host/server.c, host/server_fate.c and host/transports/zmq_server.c; an inline has the
+ * It mirrors host/server.c, host/server_fate.c and host/transports/zmq_peers.c; an inline has the
  * name of the function that it stands for. The claims, as assertions where they must hold:
  *
  *     once    an answer is applied at most once
