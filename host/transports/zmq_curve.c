@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -48,12 +49,15 @@ static cog_status read_key(const char *path, const char *word, bool only_mine, c
               "others may read the secret key '%s': chmod 600 is missing", path);
     char text[64] = "";
     const int fields = read ? sscanf(line, "%31s %63s", found, text) : 0;
-    const bool good = fields == 2 && strcmp(found, word) == 0 && strlen(text) == COG_ZMQ_KEY_CHARS;
+    uint8_t bits[sizeof(text)];
+    const bool good = fields == 2 && strcmp(found, word) == 0 &&
+                      strlen(text) == COG_ZMQ_KEY_CHARS && zmq_z85_decode(bits, text) != NULL;
+    explicit_bzero(bits, sizeof(bits));
     if (good) memcpy(key, text, COG_ZMQ_KEY_CHARS + 1);
     explicit_bzero(line, sizeof(line));
     explicit_bzero(text, sizeof(text));
-    COG_CHECK(good, COG_ERR_FORMAT, "'%s' must hold one line: %s and %d characters", path, word,
-              COG_ZMQ_KEY_CHARS);
+    COG_CHECK(good, COG_ERR_FORMAT, "'%s' must hold one line: %s and %d characters of Z85", path,
+              word, COG_ZMQ_KEY_CHARS);
     return COG_OK;
 }
 

@@ -163,6 +163,8 @@ class Curve(cli.Network):
         worker = ("worker", "--connect", "tcp://127.0.0.1:1", "--curve-key")
         self.assert_refused((*worker, "key"), 1, "cograd-public-key")
         self.assert_refused((*worker, "none-such"), 1, "none-such")
+        (self.folder / "no.pub").write_text(made["key.pub"][:-2] + "~\n")
+        self.assert_refused((*worker, "no.pub"), 1, "no.pub", "40 characters of Z85")
 
     def test_beyond_this_machine_there_is_no_listening_without_token_or_key(self):
         self.assert_refused(("train", *PROBLEM, "--transport", f"zmq:bind=tcp://*:{self.port}"), 2, "token=FILE",
