@@ -1,8 +1,11 @@
 /* blob.c - bytes that grow, and bytes that are read. */
 #include "blob.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "check.h"
 
@@ -29,6 +32,15 @@ cog_status cog_blob_add(cog_blob *blob, const void *data, size_t bytes) {
     COG_TRY(cog_blob_extend(blob, bytes, &at));
     if (bytes > 0) memcpy(at, data, bytes);
     return COG_OK;
+}
+
+FILE *cog_blob_open(const char *path) {
+    const int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    FILE *stream = fd >= 0 ? fdopen(fd, "rb") : NULL;
+    const int error = errno;
+    if (stream == NULL && fd >= 0) close(fd);
+    errno = error;
+    return stream;
 }
 
 cog_status cog_span_take(cog_span *span, size_t bytes, const void **out) {

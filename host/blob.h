@@ -4,6 +4,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "cograd/status.h"
 
@@ -18,6 +19,9 @@ void cog_blob_free(cog_blob *blob);
 /* So many bytes more, for the caller to fill; they stay in place until the next call. */
 cog_status cog_blob_extend(cog_blob *blob, size_t bytes, void **out);
 cog_status cog_blob_add(cog_blob *blob, const void *data, size_t bytes);
+
+/* To read a file; a pipe, which nobody may ever write to, is not waited for. NULL: errno. */
+FILE *cog_blob_open(const char *path);
 
 /* What is left to be read. */
 typedef struct cog_span {

@@ -214,7 +214,7 @@ static cog_status read_stream(FILE *stream, void **out, size_t *bytes) {
 }
 
 cog_status cog_checkpoint_read(const char *path, void **out, size_t *bytes) {
-    FILE *stream = fopen(path, "rbe");
+    FILE *stream = cog_blob_open(path);
     COG_CHECK(stream != NULL, COG_ERR_IO, "cannot read the checkpoint '%s': %s", path,
               strerror(errno));
     const cog_status status = read_stream(stream, out, bytes);

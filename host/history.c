@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "blob.h"
 #include "check.h"
 
 static const char title[] = "cograd history 1\n";
@@ -149,7 +150,7 @@ static cog_status read_stream(FILE *stream, cog_history *out) {
 
 cog_status cog_history_read(const char *path, cog_history *out) {
     *out = (cog_history){.job = NULL};
-    FILE *stream = fopen(path, "re");
+    FILE *stream = cog_blob_open(path);
     COG_CHECK(stream != NULL, COG_ERR_IO, "cannot read the history '%s': %s", path,
               strerror(errno));
     const cog_status status = read_stream(stream, out);

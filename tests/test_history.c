@@ -122,6 +122,10 @@ Test(history, another_configuration_is_refused_in_words) {
     expect_status(&other, 10, COG_ERR_IO, "/nonexistent");
     other.replay = folder;
     expect_status(&other, 10, COG_ERR_IO, "no regular file");
+    unlink(path);
+    cr_assert_eq(mkfifo(path, 0600), 0); /* nobody will ever write there */
+    other.replay = path;
+    expect_status(&other, 10, COG_ERR_IO, "no regular file");
     remove_folder();
 }
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """test_resume.py PROGRAM SOURCE_DIR - checkpoints: runs that go on as if they had never stopped."""
+import os
 import signal
 import time
 
@@ -92,6 +93,9 @@ class Resume(cli.Case):
         self.assert_refused((*train, "kept"), 1, "kept/checkpoint", "bytes")
         file.write_bytes(whole[:99] + bytes([whole[99] ^ 1]) + whole[100:])
         self.assert_refused((*train, "kept"), 1, "damaged")
+        file.unlink()
+        os.mkfifo(file)  # nobody will ever write there
+        self.assert_refused((*train, "kept"), 1, "no regular file")
         self.assert_refused((*train[:-3], "--checkpoint", "/dev/null/x"), 1, "/dev/null")
 
 
