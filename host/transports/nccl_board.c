@@ -79,7 +79,8 @@ static cog_status check_free(const char *path) {
 static cog_status make_file(cog_nccl_board *board, const char *name, int n_workers,
                             uint64_t max_payload) {
     const size_t bytes = bytes_for(n_workers);
-    board->file = open(name, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    unlink(name); /* what a process of this number has left, or a stranger has laid there */
+    board->file = open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     COG_CHECK(board->file >= 0, COG_ERR_IO, "%s cannot be written: %s", name, strerror(errno));
     COG_CHECK(lock_byte(board->file, 0) && ftruncate(board->file, (off_t)bytes) == 0, COG_ERR_IO,
               "%s cannot be locked and filled: %s", name, strerror(errno));
