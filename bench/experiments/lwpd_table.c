@@ -125,7 +125,7 @@ static void run(study *s) {
                 "no system is solved for LPDC and K-async: listing their weights grows as n^%.1f "
                 "and n^%.1f",
                 growth(decoding[0]), growth(decoding[2]));
-    study_state(s, growth(decoding[1]) > 2,
+    study_state(s, growth(decoding[1]) > 1.5,
                 "gradient coding solves for its weights: n^%.1f, %.0f us at n = %d",
                 growth(decoding[1]), 1e6 * decoding[1][N_SIZES - 1], sizes[N_SIZES - 1]);
     bool shorter = true;
