@@ -14,7 +14,7 @@
  *     sign, one scale per group   12 + 1/8 + 4/group     sign, one scale    20 + 1/8
  *     top-k chunk, threshold      12 + payload           top-k global       16 + payload
  *     bf16                        14                     identity           16
- *     qsgd, randk, fosgd, wyner-ziv, cs, qcs  12 + payload   powersgd       28 + payload
+ *     powersgd                    28 + payload           others             12 + payload
  * xfloor is algbw over the bandwidth of y = a y on a vector of the message's size: every call of
  * pack is followed by one of that loop, so both see the same machine. Medians. A message that fits
  * a cache is timed there. #wrong counts entries whose residual or decoded value is not the plain

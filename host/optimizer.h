@@ -7,8 +7,9 @@
  *   adam:rate=0.001,beta1=,beta2=,epsilon=   Kingma & Ba 2015, with bias correction
  *   onebit-adam:warmup=100, and the keys of adam   1-bit Adam (Tang et al. 2021): Adam for `warmup`
  *       rounds; from then on v stays, messages carry momentum, and what is decoded becomes m
- *   each with decay=constant|inverse|inverse-sqrt|cosine|step, scale=S (rounds): the rate at round
- * r is rate, rate/(1+r/S), rate/sqrt(1+r/S), rate (1+cos(pi min(r/S,1)))/2, rate 10^-floor(r/S)
+ *   each with decay=constant|inverse|inverse-sqrt|cosine|step, scale=S (rounds): in round r the
+ *       rate is rate, rate/(1+r/S), rate/sqrt(1+r/S), rate (1+cos(pi min(r/S,1)))/2,
+ *       rate 10^-floor(r/S)
  *
  * A step is a function of (round, state, gradient) alone, with fixed rounding, so every replica
  * that makes the same steps holds the same bits. That is what the exact downlink relies on.

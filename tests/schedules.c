@@ -9,7 +9,7 @@
  *   1. what was applied is a set: each (worker, round, message) at most once
  *   2. nothing is older than the bound
  *   3. the parameters are that set's: message m of round r is a unit vector of its own, so they
- * show what was applied, how often and with which weight, whatever the server believes
+ *      show what was applied, how often and with which weight, whatever the server believes
  *   4. the history of the run, replayed without faults or delays, gives the same bits
  *   5. the run ends: with all rounds when no fault takes an answer away, else maybe with a timeout
  *

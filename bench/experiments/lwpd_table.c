@@ -3,13 +3,15 @@
  * The table of Soto, Ilmer, Guan and Li (2022) gives orders of growth; here everything is counted
  * from the plans and the solver's calls, for n workers:
  *
- *   encoding       multiplications and additions a round, over all workers, per entry of the
- * gradient, that exist only because of the code: an uncoded worker would not make them. Apart from
- * the gradients themselves as folded      the same when the combination is taken on the layers'
- * deltas before the product that makes the weight gradient: per row of the batch and output, so
- * 1/inputs of an entry communication  gradient lengths that the server waits for decoding
- * operations to find the weights: measured as time, because a solver's count is what its library
- * makes of it; the growth is fitted over the last doublings of n
+ *   encoding        multiplications and additions a round, over all workers, per entry of the
+ *                   gradient, that exist only because of the code: an uncoded worker would not make
+ *                   them. Made on the layers' deltas, before the product that makes the weight
+ *                   gradient, they cost 1/inputs of that.
+ *   communication   gradient lengths that the server waits for
+ *   decoding        finding the weights: measured as time, the best of 30, because a solver's count
+ *                   is what its library makes of it; the growth is fitted over the last doublings
+ *                   of n
+ *   applying        weights found, and with each a message scaled and added
  */
 #include <math.h>
 #include <stdlib.h>

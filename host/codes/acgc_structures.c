@@ -1,18 +1,21 @@
 /* acgc_structures.c - assignments of shards to workers for approximate gradient codes.
  *
  *   coset       n = m k. Worker x holds the shards x, x-1 .. x-delta+1 (mod k): m circulants side
- * by side. For delta prime to k they are invertible. bibd        balanced design, any two workers
- * share lambda shards: singer    n = (q^(d+1) - 1)/(q - 1) workers, as many shards: points and
- *                           hyperplanes of PG(d, q), q a prime power; d = 2 gives lambda = 1.
- * Worker x holds x + D, D the exponents below n at which the trace of the field of q^(d+1) elements
- * to that of q vanishes (Singer 1938) residues  n = 3 mod 4 prime: D the quadratic residues,
- * (n-1)/2 of them (Paley) pairs     any n: a shard for every two workers, which both hold it srg
- * strongly regular graph, worker = vertex = shard, a worker holds its neighbours: rook      n =
- * v^2: same row or column of a square paley     n = 1 mod 4 a prime power: the difference is a
- * square triangular, kneser   n = v(v-1)/2, pairs of v: sharing an element, or none parts     n = a
- * b: everybody outside one's own part of b workers biregular   any n, k with k dividing n delta:
- * start from runs of delta neighbours and swap the shards of random pairs of workers, which keeps
- * both degrees
+ *               by side. For delta prime to k they are invertible.
+ *   bibd        balanced design, any two workers share lambda shards:
+ *     singer      n = (q^(d+1) - 1)/(q - 1) workers, as many shards: points and hyperplanes of
+ *                 PG(d, q), q a prime power; d = 2 gives lambda = 1. Worker x holds x + D, D the
+ *                 exponents below n at which the trace of the field of q^(d+1) elements to that of
+ *                 q vanishes (Singer 1938).
+ *     residues    n = 3 mod 4 prime: D the quadratic residues, (n-1)/2 of them (Paley)
+ *     pairs       any n: a shard for every two workers, which both hold it
+ *   srg         strongly regular graph, worker = vertex = shard, a worker holds its neighbours:
+ *     rook        n = v^2: same row or column of a square
+ *     paley       n = 1 mod 4 a prime power: the difference is a square
+ *     triangular, kneser   n = v(v-1)/2, pairs of v: sharing an element, or none
+ *     parts       n = a b: everybody outside one's own part of b workers
+ *   biregular   any n, k with k dividing n delta: start from runs of delta neighbours and swap the
+ *               shards of random pairs of workers, which keeps both degrees
  *
  * Where several exist the degree chooses, the first of this list without one. */
 #include <stdbool.h>

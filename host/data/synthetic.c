@@ -1,9 +1,11 @@
 /* synthetic.c - Gaussian features with a known linear truth.
  *
- *   rows       of the training part; a tenth of it, at least one, is made for testing. Default
- * 10000 features   default 100 classes    0 (default): targets  y = x.w + noise * e c >= 2: the
- * class whose teacher scores highest,  x.w_c + noise * e_c noise      default 1 seed       default
- * 1
+ *   rows       default 10000, of the training part; a tenth of it, at least one, is for testing
+ *   features   default 100
+ *   classes    0 (default): targets  y = x.w + noise * e
+ *              c >= 2: the class whose teacher scores highest,  x.w_c + noise * e_c
+ *   noise      default 1
+ *   seed       default 1
  *
  * x, w and e are independent standard normal numbers. A row depends on (seed, part, row) alone, so
  * a larger set begins with the smaller one. */
