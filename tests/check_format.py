@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """check_format.py SOURCE_DIR - every C file is as clang-format 14 writes it, and no comment is too wide.
 
-clang-format leaves comments alone, which may be tables. Another version lays out a few constructs differently, so only 14 is asked; without it the test is
-skipped (status 77).
+clang-format leaves comments alone, which may be tables. Another version lays out a few constructs
+differently, so only 14 is asked; without it the test is skipped (status 77).
 """
 import pathlib
 import re

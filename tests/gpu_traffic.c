@@ -18,8 +18,7 @@ typedef struct traffic {
     uint64_t launches, stored, load_sectors, store_sectors;
 } traffic;
 
-/* ---- who counts --------------------------------------------------------------------------------
- */
+/* ---- who counts ------------------------------------------------------------------------------ */
 
 #ifdef COG_WITH_SIMT
 #include "simt.h"
@@ -77,8 +76,7 @@ cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void 
 }
 #endif
 
-/* ---- operations --------------------------------------------------------------------------------
- */
+/* ---- operations ------------------------------------------------------------------------------ */
 
 enum { N = 1 << 16, ROWS = 64, COLUMNS = 512, N_VECTORS = 3 };
 

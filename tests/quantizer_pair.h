@@ -40,8 +40,7 @@ static inline bool has_state(const char *spec) {
     return strstr(spec, "threshold") != NULL || strstr(spec, "sgd") != NULL;
 }
 
-/* ---- one sender on both devices ----------------------------------------------------------------
- */
+/* ---- one sender on both devices -------------------------------------------------------------- */
 
 typedef struct sender {
     cog_quantizer q;

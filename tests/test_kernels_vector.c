@@ -102,8 +102,7 @@ Test(kernels_vector, axpby_works_in_place) {
     free(x), free(got);
 }
 
-/* ---- bf16 -------------------------------------------------------------------------------------
- */
+/* ---- bf16 ------------------------------------------------------------------------------------ */
 
 /* The two bf16 numbers around x, the nearer of them, the even one of equals: in double, where
  * distances are exact and what follows the largest number is 2^128. */

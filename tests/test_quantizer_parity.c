@@ -42,8 +42,7 @@ enum { N_SPECS = sizeof(specs) / sizeof(specs[0]) };
 
 static bool is_full(void) { return getenv("COG_TEST_FULL") != NULL; }
 
-/* ---- parity ------------------------------------------------------------------------------------
- */
+/* ---- parity ---------------------------------------------------------------------------------- */
 
 /* Small messages with every input, number of terms and alignment in turn. */
 static void check_small(int from, int to) {
@@ -99,8 +98,7 @@ Test(quantizer_parity, long_threshold_packs_too) { check_long(18, 21); }
 Test(quantizer_parity, long_dithered_packs_too) { check_long(21, 26); }
 Test(quantizer_parity, long_rotated_packs_too) { check_long(26, N_SPECS); }
 
-/* ---- order of threads, traffic -----------------------------------------------------------------
- */
+/* ---- order of threads, traffic --------------------------------------------------------------- */
 
 Test(quantizer_parity, every_order_of_threads_gives_the_same_bytes) {
     cog_device *cpu = opened("cpu"), *gpu = opened(device_name);

@@ -28,8 +28,7 @@ void *study_alloc(size_t n, size_t size) {
     return memory;
 }
 
-/* ---- what is said ------------------------------------------------------------------------------
- */
+/* ---- what is said ---------------------------------------------------------------------------- */
 
 void study_state(study *s, bool holds, const char *fmt, ...) {
     va_list args;
@@ -44,8 +43,7 @@ void study_state(study *s, bool holds, const char *fmt, ...) {
 void study_ours(const char *text) { printf("ours:    %s\n", text); }
 void study_open(const char *text) { printf("open:    %s\n", text); }
 
-/* ---- files
- * --------------------------------------------------------------------------------------- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 static void path_of(const study *s, const char *name, char *out, size_t room) {
     if (snprintf(out, room, "%s/%s", s->folder, name) >= (int)room) give_up(name, "path too long");
@@ -64,8 +62,7 @@ void study_close(FILE *file, const char *name) {
     if (fclose(file) != 0 || failed) give_up(name, "cannot be written");
 }
 
-/* ---- curves
- * -------------------------------------------------------------------------------------- */
+/* ---- curves ---------------------------------------------------------------------------------- */
 
 study_curves *study_curves_make(const char *x_name, int n_points) {
     study_curves *c = study_alloc(1, sizeof(*c));
@@ -159,8 +156,7 @@ void study_draw(const study *s, const char *name, const study_curves *c, const s
     run_gnuplot(s, script);
 }
 
-/* ---- training
- * ------------------------------------------------------------------------------------ */
+/* ---- training -------------------------------------------------------------------------------- */
 
 typedef struct watch {
     cog_engine *engine;

@@ -39,8 +39,7 @@ void study_open(const char *text);
 FILE *study_file(const study *s, const char *name);
 void study_close(FILE *file, const char *name);
 
-/* ---- curves: one CSV column and one line of a picture each ------------------------------------
- */
+/* ---- curves: one CSV column and one line of a picture each ----------------------------------- */
 
 enum { STUDY_CURVES = 16, STUDY_NAME = 64 };
 
@@ -64,8 +63,7 @@ typedef struct study_look {
 } study_look;
 void study_draw(const study *s, const char *name, const study_curves *c, const study_look *look);
 
-/* ---- training -----------------------------------------------------------------------------------
- */
+/* ---- training -------------------------------------------------------------------------------- */
 
 /* Called before the first round and after every `every`; false ends the run. */
 typedef bool (*study_look_fn)(cog_engine *engine, const cog_report *report, void *user);

@@ -40,8 +40,7 @@ struct lock {
     lock();
 };
 
-/* ---- reports -----------------------------------------------------------------------------------
- */
+/* ---- reports --------------------------------------------------------------------------------- */
 
 /* A sentence; the kernel, block and thread are put before it while one runs. */
 void report(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -7,8 +7,7 @@
 
 namespace {
 
-/* ---- shared memory ----------------------------------------------------------------------------
- */
+/* ---- shared memory --------------------------------------------------------------------------- */
 
 template <bool SYNC> __global__ void shared_race(float *, float *y, int) {
     __shared__ float s[1024];

@@ -200,8 +200,7 @@ SIMT_INLINE T __shfl_xor_sync(unsigned mask, T v, int bits, int width = 32, SIMT
                         where);
 }
 
-/* ---- atomics: announced by themselves, so their own loads and stores are not ------------------
- */
+/* ---- atomics: announced by themselves, so their own loads and stores are not ----------------- */
 
 template <class T, class F> SIMT_UNSEEN T simt_atomic(T *memory, F change) {
     simt::atomic_access(memory, sizeof(T), __builtin_return_address(0));
@@ -242,8 +241,7 @@ SIMT_INLINE unsigned atomicInc(unsigned *p, unsigned last) {
     return simt_atomic(p, [last](unsigned old) { return old >= last ? 0 : old + 1; });
 }
 
-/* ---- intrinsics -------------------------------------------------------------------------------
- */
+/* ---- intrinsics ------------------------------------------------------------------------------ */
 
 /* Their instructions name global memory, whatever the pointer says. */
 #define SIMT_LOAD(name) \
