@@ -8,10 +8,9 @@
  *   cast    the same with both workers, as in a round: against MPI_Bcast, and answers
  *   sum     all-reduce of two workers in fp32: against a loop of MPI_Allreduce
  *
- * GB/s are payload bytes that one worker
- * sends or gets in a second, medians over the pairs; `of plain` is the median of the pairs' ratios,
- * with the extremes. `best` compares the quickest turns of either side, which says more on a
- * machine that has other work. */
+ * GB/s are payload bytes that one worker sends or gets in a second, medians over the pairs; `of
+ * plain` is the median of the pairs' ratios, with the extremes. `best` compares the quickest turns
+ * of either side, which says more on a machine that has other work. */
 #include <mpi.h>
 #include <stdio.h>
 #include <stdlib.h>

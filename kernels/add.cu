@@ -2,8 +2,9 @@
  * host/compress/.
  *
  * Dense families go through y once: bytes an entry 4 + 8, bf16 2 + 8, sign 1/8 + 8 and 1/8 more
- * with zeros. Top-k changes the m entries it speaks of, no two the same, a warp for a tile: 6 to 8
- * bytes an entry sent, and a sector of y, read and written.
+ * with zeros. Top-k changes the m entries it speaks of, no two the same, a warp for a tile: 6 bytes
+ * an entry sent, 4 with bf16 values, up to 132 bytes of the table for a tile, and a sector of y,
+ * read and written, for each entry.
  */
 #include "topk.cuh"
 

@@ -1,8 +1,8 @@
 /* compact.cuh - marked entries in order of index: within a tile, from tile to tile, to memory.
  *
  * A thread marks its entries (see trial.cuh) in a mask, bit 4 r + e for entry e of row r. The order
- * of index is row by row, so ranks are counted for all rows at once, 16 bits each in one 64-bit
- * word.
+ * of index is row by row, so ranks are counted for all rows at once, a byte each in one 32-bit
+ * word: a warp has 128 entries of a row at most.
  *
  * From tile to tile: a block takes its tile from a ticket, publishes how many it has, and looks
  * back over its predecessors until one of them knows the sum of all before (Merrill and Garland,

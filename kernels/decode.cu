@@ -10,9 +10,10 @@
  *                      barrier parts two messages
  *
  * Traffic, bytes an entry: parameters 8, momentum + 8, Adam + 16, bf16 copy + 2; payload once:
- * fp32 4, bf16 2, signs 1/8 (zeros + 1/8), entries 6 (4 with bf16 values) a kept one and, with a
- * table, up to 1/25; 16 bytes a message and tile. Plain SGD on entries leaves out the groups that
- * no message touched: at most 64 bytes a kept entry instead of 8 an entry.
+ * fp32 4, bf16 2, signs 1/8 (zeros + 1/8), codes bits/8, entries 6 (4 with bf16 values) a kept one
+ * and, with a table, up to 1/25; 4 bytes a scale, 16 a message and tile. Plain SGD on entries
+ * leaves out the groups that no message touched: at most 64 bytes a kept entry instead of 8 an
+ * entry.
  */
 #include "decode_step.cuh"
 
@@ -26,7 +27,7 @@ constexpr int GRADIENT = -1;  /* the layout without messages */
 
 struct batch {
     cog_kernel_message message[BATCH];
-    uint32_t part[BATCH][MAX_PARTS + 1]; /* signs: scales, as bits; entries: where parts begin */
+    uint32_t part[BATCH][MAX_PARTS + 1]; /* dense: scales, as bits; entries: where parts begin */
 };
 
 /* ---- what a batch of messages says about the tile -------------------------------------------- */

@@ -66,7 +66,7 @@ __device__ inline float4 cog_unit_row(const uint32_t *words, int r) {
     return make_float4(cog_unit(word.x), cog_unit(word.y), cog_unit(word.z), cog_unit(word.w));
 }
 
-/* ---- sums of squares, and last blocks -------------------------------------------------------- */
+/* ---- sums of squares ------------------------------------------------------------------------- */
 
 constexpr int COG_ENERGY_LANES = 64;
 

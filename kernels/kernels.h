@@ -86,9 +86,10 @@ typedef struct cog_kernel_format {
     int32_t part_bits; /* 2^part_bits entries share a scale or an index base, 256 to 4096; one scale
                         * for all: 63 */
     int64_t n;         /* entries of a message: parameters of a block */
-    int64_t body; /* byte of a payload where its longest section begins: numbers, negative, value */
+    int64_t
+        body; /* byte where a payload's longest section begins: numbers, negative, code, value */
     int64_t extra; /* byte of another: zero, count */
-    int64_t kept;  /* chunks: entries of a payload */
+    int64_t kept;  /* chunks: entries of a payload; table: the most of them */
     double ratio;  /* chunks: share of the entries; 0 when every part keeps one */
 } cog_kernel_format;
 

@@ -97,7 +97,6 @@ __device__ inline int cog_tile_count(int64_t first, int64_t n, int tile) {
     return n - first < tile ? (int)(n - first) : tile;
 }
 
-/* x is the tile, of which `count` entries exist; the others are 0. */
 /* x is the tile, of which `count` entries exist; the others are 0. All threads. */
 template <int ROWS>
 __device__ inline void cog_read_rows(const float *x, int count, float4 (&v)[ROWS]) {

@@ -3,8 +3,7 @@
  *
  * Each picture: the mean error of Construction 1 or 2 over random sets, the bound that the engine
  * states for the mean, the stacked baseline on the same assignment, and the lower bound (21) for
- * any code. The error is
- * || B_F R - target ||_F^2, of m k.
+ * any code. The error is || B_F R - target ||_F^2, of m k.
  */
 #include <math.h>
 #include <stdlib.h>

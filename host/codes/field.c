@@ -2,7 +2,8 @@
  *
  * With x^digits = r for a polynomial r of lower degree, multiplication by x is a shift that adds
  * the overflowing digit times r. r is found by trying: it is primitive when the powers of x run
- * through all size - 1 elements before they return to 1. About one in 3 digits polynomials is. */
+ * through all size - 1 elements before they return to 1. Of the polynomials about one in 3 * digits
+ * is. */
 #include <stdlib.h>
 
 #include "../check.h"

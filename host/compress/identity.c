@@ -1,6 +1,6 @@
 /* identity.c - no compression: the payload is the trial, float[n], and nothing is left behind.
  *
- * One pass; 4L + 4 bytes an entry for L terms, 8 when the residual is written as well.
+ * One pass; 4L + 8 bytes an entry for L terms: the residual is written, too, as zeros.
  */
 #include "check.h"
 #include "kernels.h"

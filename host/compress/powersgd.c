@@ -21,7 +21,7 @@
  * State: float Q[rank][columns] with columns of length 1; zeros are filled at random.
  *
  * Traffic, bytes an entry with L terms: 4L + 4 for the trial, 4 and 4 for the two products, 8 for
- * the residual; rank (columns + rows) of arithmetic beside it.
+ * the residual; P and Q, 4 rank (rows + columns) bytes, should stay in cache.
  */
 #include <math.h>
 #include <string.h>

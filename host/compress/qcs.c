@@ -30,7 +30,7 @@
  *     uint32 code[..]     bits words for 32 measurements, as in qsgd.c; a block starts a new word
  * Scratch: A without its 1/sqrt(m), column by column; 4 ratio block^2 bytes.
  *
- * Traffic, bytes an entry with L terms: one pass, 4L + 4 + bits ratio / 8.
+ * Traffic, bytes an entry with L terms: one pass, 4L + 4 + bits ratio / 8 + 4/block.
  */
 #include <math.h>
 

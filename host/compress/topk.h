@@ -1,4 +1,5 @@
-/* topk.h - what the two files of top-k share: the shares of tiles and the payload's sections. */
+/* topk.h - what the files of top-k share: the shares of tiles, which random-k has too, and the
+ * payload's sections. */
 #ifndef COG_HOST_COMPRESS_TOPK_H
 #define COG_HOST_COMPRESS_TOPK_H
 

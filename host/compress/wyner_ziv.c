@@ -29,7 +29,8 @@
  *     uint32 code[ceil(n / 32)][log2 K]    as in qsgd.c
  * State: uint32, the number of payloads used so far, which chooses u.
  *
- * Traffic, bytes an entry with L terms: one pass, 4L + 8 + log2 K / 8.
+ * Traffic, bytes an entry with L terms: one pass, 4L + 8 + log2 K / 8, and 4/group for a measured
+ * range.
  */
 #include <math.h>
 #include <string.h>

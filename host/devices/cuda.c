@@ -4,8 +4,8 @@
  *   tf32      1: matrix products round their inputs to 10 bits and use tensor cores. Default 0
  *
  * Work is queued in order on a stream of its own. Copies from and to host memory are done when they
- * return, for callers reuse that memory; so is nothing else but sync. Memory is allocated and freed
- * in the order of the stream.
+ * return, for callers reuse that memory; but for sync, nothing else waits. Memory is allocated and
+ * freed in the order of the stream.
  *
  * With the SIMT executor in the place of CUDA (COG_WITH_SIMT) this file is the device `simt`. */
 #include "cuda.h"
