@@ -3,7 +3,7 @@
  *   -b SIZE  smallest message in bytes of fp32 (K, M, G understood), default 64K
  *   -e SIZE  largest, default 64M         -f F  factor between two, default 16
  *   -n N     timed calls, default 15      -w N  calls before them, default 3
- *   -c SPEC  only this channel (may be repeated)
+ *   -c SPEC  only this channel (may be repeated), default all that the device can pack
  *   -d, --device SPEC  where to pack, default cpu; see pack_on_device.c for a GPU
  *   -J FILE  a GPU's lines as JSON, too
  *   -p       processor time of the thread instead of wall clock: for a machine that is shared
@@ -144,22 +144,24 @@ static cog_status time_pack(job *j, const options *o, const char *spec, bool in_
     double us[MAX_RUNS], rmw_us[MAX_RUNS];
     float *trial = malloc((size_t)j->q.n * sizeof(*trial));
     COG_CHECK(trial != NULL, COG_ERR_MEMORY, "no memory for a trial");
+    cog_status status = COG_OK;
     memset(j->state, 0, state_bytes);
-    for (int i = -o->n_warm; i < o->n_runs; i++) {
+    for (int i = -o->n_warm; i < o->n_runs && status == COG_OK; i++) {
         if (i == o->n_runs - 1)
             for (int64_t e = 0; e < j->q.n; e++) trial[e] = fmaf(1.0f, j->error[e], j->x[e]);
         const double start = now_us();
-        COG_TRY(pack(j, residual, j->error));
+        status = pack(j, residual, j->error);
         const double middle = now_us();
         scale_in_place(j->y, j->q.n);
         if (i < 0) continue;
         us[i] = middle - start;
         rmw_us[i] = now_us() - middle;
     }
-    *out = (result){median(us, o->n_runs), median(rmw_us, o->n_runs),
-                    count_wrong(j, spec, trial, residual)};
+    if (status == COG_OK)
+        *out = (result){median(us, o->n_runs), median(rmw_us, o->n_runs),
+                        count_wrong(j, spec, trial, residual)};
     free(trial);
-    return COG_OK;
+    return status;
 }
 
 static void close_job(job *j) {
@@ -277,7 +279,15 @@ static bool parse(int argc, char **argv, options *o) {
            o->n_runs <= MAX_RUNS && o->n_warm >= 0;
 }
 
-static void use_default_channels(options *o) {
+static bool runs_on(cog_device_kind kind, const char *text) {
+    cog_spec spec;
+    cog_quantizer q;
+    return cog_spec_parse(text, &spec) == COG_OK &&
+           cog_quantizer_configure(&spec, 4096, &q) == COG_OK && q.ops->on[kind] != NULL;
+}
+
+/* Those that the device can pack. */
+static void use_default_channels(options *o, cog_device_kind kind) {
     static const char *const specs[] = {"sign:scale=group",
                                         "sign",
                                         "topk:ratio=0.01",
@@ -297,8 +307,8 @@ static void use_default_channels(options *o) {
                                         "cs",
                                         "qcs"};
     if (o->n_specs > 0) return;
-    o->n_specs = sizeof(specs) / sizeof(specs[0]);
-    memcpy(o->spec, specs, sizeof(specs));
+    for (size_t i = 0; i < sizeof(specs) / sizeof(specs[0]); i++)
+        if (runs_on(kind, specs[i])) o->spec[o->n_specs++] = specs[i];
 }
 
 static cog_status bench_size(cog_device *device, int64_t n, const options *o) {
@@ -350,11 +360,12 @@ static cog_status bench_cpu(cog_device *device, const options *o) {
     return status;
 }
 
-static cog_status bench(const options *o) {
+static cog_status bench(options *o) {
     cog_device *device;
     COG_TRY(cog_device_open(o->device, &device));
-    const bool is_cpu = cog_device_kind_of(device) == COG_CPU;
-    const cog_status status = is_cpu ? bench_cpu(device, o) : bench_gpu(device, o);
+    const cog_device_kind kind = cog_device_kind_of(device);
+    use_default_channels(o, kind);
+    const cog_status status = kind == COG_CPU ? bench_cpu(device, o) : bench_gpu(device, o);
     cog_device_close(device);
     return status;
 }
@@ -370,7 +381,6 @@ int main(int argc, char **argv) {
         fputs(usage, stderr);
         return 2;
     }
-    use_default_channels(&o);
     if (bench(&o) == COG_OK) return 0;
     fprintf(stderr, "cograd-bench-pack: %s\n", cog_last_error());
     return 1;
