@@ -207,9 +207,10 @@ cog_status cog_engine_create(const cog_engine_config *config, cog_engine **out) 
 
 void cog_engine_destroy(cog_engine *e) {
     if (e == NULL) return;
-    if (e->config.link != NULL || e->faulty != NULL) e->transport->ops->stop(e->transport);
+    const bool is_lent = e->config.link != NULL; /* a link is closed by its owner */
+    if (e->transport != NULL && (is_lent || e->faulty != NULL)) e->transport->ops->stop(e->transport);
     cog_faulty_unwrap(e->faulty);
-    if (e->config.link == NULL) cog_transport_destroy(e->transport);
+    if (!is_lent) cog_transport_destroy(e->transport);
     for (int i = 0; e->worker != NULL && i < e->config.n_workers; i++)
         cog_worker_destroy(e->worker[i]);
     free(e->worker);

@@ -189,6 +189,14 @@ class Zmq(cli.Network):
         self.assertGreaterEqual(self.record()["frames_refused"], 2)
         self.assert_refused(("train", *cli.SMALL, "--transport", "zmq:bind=tcp://*:5600"), 2, "token")
 
+    def test_a_worker_whose_data_do_not_fit_says_so_and_another_may_come(self):
+        server = self.server("--workers", "1", "--code", "ignore:wait=1", "--rounds", "20")
+        targets = self.worker("--data", "synthetic:rows=400,features=10,classes=0")
+        self.assert_one_sentence(self.finish(targets, 2)[1], "worker 0", "classes")
+        self.finish(self.worker())
+        self.finish(server)
+        self.assertEqual(self.record()["rounds"], 20)
+
     def test_a_worker_is_no_train(self):
         """It would go by its own options, not by those of the server."""
         self.assert_refused(("train", *cli.SMALL, "--transport", f"zmq:connect={self.address}"), 2,
