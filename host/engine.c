@@ -208,7 +208,8 @@ cog_status cog_engine_create(const cog_engine_config *config, cog_engine **out) 
 void cog_engine_destroy(cog_engine *e) {
     if (e == NULL) return;
     const bool is_lent = e->config.link != NULL; /* a link is closed by its owner */
-    if (e->transport != NULL && (is_lent || e->faulty != NULL)) e->transport->ops->stop(e->transport);
+    if (e->transport != NULL && (is_lent || e->faulty != NULL))
+        e->transport->ops->stop(e->transport);
     cog_faulty_unwrap(e->faulty);
     if (!is_lent) cog_transport_destroy(e->transport);
     for (int i = 0; e->worker != NULL && i < e->config.n_workers; i++)
@@ -271,6 +272,7 @@ cog_status cog_engine_start(cog_engine *e) {
 }
 
 static cog_status run_rounds(cog_engine *e, int64_t n_rounds, cog_report_fn on_report, void *user) {
+    e->server.stopped = false; /* what it was told before is over */
     while (e->server.round < n_rounds) {
         const int64_t every = e->config.report_every;
         const cog_status status =
@@ -353,7 +355,8 @@ static cog_status stage(cog_engine *e, const cog_dataset *data, int64_t first, i
 cog_status cog_engine_evaluate(cog_engine *e, const cog_dataset *data, double *loss,
                                double *accuracy) {
     COG_TRY(check_is_server(e));
-    COG_CHECK(data->n_features == e->config.train->n_features && data->n_rows > 0, COG_ERR_ARGUMENT,
+    COG_CHECK(data->n_rows > 0, COG_ERR_ARGUMENT, "there are no rows to evaluate");
+    COG_CHECK(data->n_features == e->config.train->n_features, COG_ERR_ARGUMENT,
               "the model was made for %lld features, the data has %lld",
               (long long)e->config.train->n_features, (long long)data->n_features);
     COG_TRY(open_evaluation(e, data));

@@ -156,7 +156,7 @@ static cog_status come_to_rest(cog_server *s, cog_checkpoint *out) {
     while (s->n_resting > 0) {
         cog_frame frame;
         const cog_status status = cog_server_receive(s, s->timeout, &frame);
-        COG_CHECK(status != COG_ERR_TIMEOUT, COG_ERR_TIMEOUT,
+        COG_CHECK(status != COG_ERR_TIMEOUT || s->stopped, COG_ERR_TIMEOUT,
                   "%d workers did not send their state for a checkpoint of round %lld within %g "
                   "seconds",
                   s->n_resting, (long long)s->round, s->timeout);
@@ -222,7 +222,7 @@ cog_status cog_server_save(cog_server *s, cog_checkpoint *out) {
 
 /* ---------------------------------------------------------------- load */
 
-/* The piece of this kind and index, and for replicas of this version; false without. */
+/* The piece of this kind and index; false without. */
 static bool find_piece(const void *file, uint32_t kind, int32_t index, cog_piece *out) {
     for (size_t at = 0; cog_checkpoint_next(file, &at, out);)
         if (out->kind == kind && out->index == index) return true;

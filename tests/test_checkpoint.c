@@ -353,6 +353,27 @@ Test(checkpoint, another_configuration_is_refused_with_both_values) {
     remove_folder();
 }
 
+static bool says_so(void *user) { return *(const bool *)user; }
+
+Test(checkpoint, a_caller_who_wants_to_stop_is_not_told_of_a_deadline) {
+    cog_engine_config c;
+    save_small(&c);
+    bool wants_to_stop = false;
+    c.stop = says_so;
+    c.stop_user = &wants_to_stop;
+    cog_engine *e = open_engine(&c);
+    run(e, 3);
+    wants_to_stop = true;
+    cr_expect_eq(cog_engine_save(e, path), COG_ERR_TIMEOUT);
+    cr_expect(strstr(cog_last_error(), "told to stop") != NULL, "%s", cog_last_error());
+    wants_to_stop = false;
+    cr_expect_eq(cog_engine_save(e, path), COG_OK, "%s", cog_last_error());
+    run(e, 5);
+    cr_expect_eq(cog_engine_report(e).round, 5);
+    cog_engine_destroy(e);
+    remove_folder();
+}
+
 /* A limit on the size of files is what a full disk is to a program. */
 Test(checkpoint, a_full_disk_leaves_the_old_one) {
     cog_engine_config c;
