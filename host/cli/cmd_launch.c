@@ -77,7 +77,7 @@ static int read_arguments(int argc, char **argv, launch *l) {
         return cog_complain(COG_EXIT_USAGE, "train or compare must follow, with its options");
     l->first = i;
     for (i++; i < argc; i++)
-        if (strncmp(argv[i], "--transport", 7) == 0 || strncmp(argv[i], "--workers", 3) == 0)
+        if (strncmp(argv[i], "--transport", 4) == 0 || strncmp(argv[i], "--workers", 3) == 0)
             return cog_complain(COG_EXIT_USAGE, "'%s' is not for launch, which sets it", argv[i]);
     return 0;
 }

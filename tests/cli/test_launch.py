@@ -232,6 +232,7 @@ class Launch(cli.Case):
                 ("'--fly'", "--fly", "-n", "2", "train"),
                 ("train compare", "-n", "2", "info"),
                 ("'--transport' launch", "-n", "2", "train", "--transport", "sim"),
+                ("'--tr' launch", "-n", "2", "train", "--tr", "sim"),
                 ("'--workers=3' launch", "-n", "2", "train", "--workers=3"),
                 ("beginning --record", "--restart", "-n", "2", "train", "--checkpoint", "a", "--record", "b")):
             self.assert_refused(("launch", *arguments), 2, *words.split())
