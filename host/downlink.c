@@ -148,24 +148,24 @@ cog_status cog_downlink_record(cog_downlink *d, int64_t round, const cog_update 
     return COG_OK;
 }
 
-/* Everything, in host memory; made at most once a round. */
-static cog_status encode_whole(cog_downlink *d, const void **payload) {
-    const float *params = cog_replica_params(d->replica);
+static cog_status fetch_whole(cog_downlink *d) {
     const cog_device_ops *ops = d->device->ops;
     const size_t n = (size_t)d->n_params;
-    if (d->dense == NULL) {
-        *payload = params;
-        return COG_OK;
-    }
-    *payload = d->dense;
-    if (d->dense_round == d->newest) return COG_OK;
-    d->dense_round = d->newest;
     if (d->kind == BF16) return cog_replica_read_bf16(d->replica, d->dense);
-    COG_TRY(ops->download(d->device, d->dense, params, n * sizeof(float)));
+    COG_TRY(ops->download(d->device, d->dense, cog_replica_params(d->replica), n * sizeof(float)));
     if (d->kind == FP32 || d->n_state == 0) return COG_OK;
     return ops->download(d->device, (float *)d->dense + n,
                          cog_optimizer_state(cog_replica_optimizer(d->replica)),
                          (size_t)d->n_state * sizeof(float));
+}
+
+/* Everything, in host memory; made at most once a round. */
+static cog_status encode_whole(cog_downlink *d, const void **payload) {
+    *payload = d->dense != NULL ? d->dense : cog_replica_params(d->replica);
+    if (d->dense == NULL || d->dense_round == d->newest) return COG_OK;
+    COG_TRY(fetch_whole(d));
+    d->dense_round = d->newest;
+    return COG_OK;
 }
 
 cog_status cog_downlink_encode(cog_downlink *d, int64_t version, cog_downlink_mode *mode,

@@ -75,7 +75,9 @@ int32_t cog_engine_workers_of(const char *job) {
 cog_status cog_engine_compare_but_workers(const char *mine, const char *theirs) {
     char *a = strdup(mine), *b = strdup(theirs);
     cog_status status = COG_ERR_MEMORY;
-    if (a != NULL && b != NULL) {
+    if (a == NULL || b == NULL) {
+        cog_set_error(status, "no memory to compare two runs");
+    } else {
         static const char *const names[] = {"workers", "code"};
         for (int i = 0; i < 2; i++) {
             drop_line(a, names[i]);
@@ -116,7 +118,9 @@ static cog_status full_weights(const cog_code *code, int64_t round, double **out
     uint8_t *all = malloc(messages);
     *out = calloc(blocks * messages, sizeof(**out));
     cog_status status = COG_ERR_MEMORY;
-    if (d.terms != NULL && all != NULL && *out != NULL) {
+    if (d.terms == NULL || all == NULL || *out == NULL) {
+        cog_set_error(status, "no memory for the weights of %zu messages", messages);
+    } else {
         memset(all, 1, messages);
         const cog_arrivals arrivals = {.n_messages = (int32_t)messages,
                                        .n_arrived = (int32_t)messages,

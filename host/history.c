@@ -143,8 +143,11 @@ static cog_status read_stream(FILE *stream, cog_history *out) {
     char *text = malloc(size + 1);
     COG_CHECK(text != NULL, COG_ERR_MEMORY, "no memory for its %zu bytes", size);
     const size_t come = fread(text, 1, size, stream);
-    const cog_status status = cog_history_parse(text, come, out);
+    const bool failed = ferror(stream);
+    const int error = errno;
+    const cog_status status = failed ? COG_ERR_IO : cog_history_parse(text, come, out);
     free(text);
+    COG_CHECK(!failed, COG_ERR_IO, "%s", strerror(error));
     return status;
 }
 

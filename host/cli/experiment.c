@@ -351,6 +351,7 @@ int cog_experiment_run(const cog_options *options, const char *about, const cog_
     cog_engine_config config = cog_experiment_config(options, problem);
     config.stop_user = &s;
     config.settings = cog_settings_make(options);
+    out->ending = COG_END_FAILED; /* until something else ends it */
     if (config.settings == NULL) return COG_EXIT_USAGE;
     cog_status status = cog_engine_create(&config, &s.engine);
     if (status == COG_OK && options->resume != NULL) status = resume(s.engine, options->resume);
