@@ -96,11 +96,10 @@ static cog_status configure(cog_channel *c, const char *text, int64_t n, cog_pre
     return cog_quantizer_configure(&spec, n, &c->fp32);
 }
 
-/* What is packed by host memory alone: see channel.h. Error feedback next to a predictor is. */
+/* What is packed in host memory alone: see channel.h. */
 static bool packs_by_host(const cog_channel *c, const cog_predictor *p) {
     const cog_quantizer_ops *ops = c->quantizer.ops;
-    const bool predicts = p->ops != NULL && (c->feedback || ops->uses_side);
-    return predicts || c->warmup + c->ramp > 0 || c->momentum > 0 ||
+    return (p->ops != NULL && ops->uses_side) || c->warmup + c->ramp > 0 || c->momentum > 0 ||
            !ops->on[cog_device_kind_of(c->device)];
 }
 

@@ -54,8 +54,10 @@ const cog_quantizer *cog_channel_summed(const cog_channel *channel);
 /* Does the receiver hand out what was meant, to rounding? */
 bool cog_channel_is_exact(const cog_channel *channel);
 
-/* Of the velocity that senders keep; 0 without. */
+/* Has it a predictor? */
 bool cog_channel_predicts(const cog_channel *channel);
+
+/* Of the velocity that senders keep; 0 without. */
 double cog_channel_momentum(const cog_channel *channel);
 
 /* Does a message speak of every entry, with an error below its own energy? Not where entries are

@@ -1,4 +1,4 @@
-/* channel_parts.h - what channel.c, channel_send.c and channel_receive.c share. */
+/* channel_parts.h - what the files of a channel share: channel.c and channel_*.c. */
 #ifndef COG_HOST_CHANNEL_PARTS_H
 #define COG_HOST_CHANNEL_PARTS_H
 
@@ -48,10 +48,9 @@ struct cog_channel {
     /* The payload, sent or received; where a sender packs on the CPU NULL. With a header that of
      * another device has COG_FRAME_ROOM before it. */
     void *host;
-    void *spare;  /* receiver: where the next payload is checked */
-    size_t bytes; /* of the payload in use */
-    size_t
-        fetched; /* sender that packs on another device: bytes the last payload had, or a header */
+    void *spare;    /* receiver: where the next payload is checked */
+    size_t bytes;   /* of the payload in use */
+    size_t fetched; /* sender that packs on another device: of its last payload, or a header */
     bool received;
 
     /* host memory, where needed */

@@ -36,8 +36,7 @@ enum {
     COG_PIECE_SENDER,    /* and the worker's */
     COG_PIECE_REPLICA,   /* int64 version, parameters and optimizer state of workers that hold it */
     COG_PIECE_SUMS,      /* of block `index`: what the decoder of sums remembers */
-    COG_PIECE_NOTE,      /* bytes of the caller's own; where there are any */
-    COG_PIECE_KINDS
+    COG_PIECE_NOTE       /* bytes of the caller's own; where there are any */
 };
 
 /* ---------------------------------------------------------------- writing */

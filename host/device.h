@@ -20,7 +20,7 @@ typedef struct cog_panels {
     int64_t block_len; /* distance between two blocks */
 } cog_panels;
 
-/* One addend of a fold or a combination: coef * the column group (or vector) it names. */
+/* One addend of a fold: coef * the column group it names. */
 typedef struct cog_fold_term {
     int64_t column; /* first column */
     float coef;

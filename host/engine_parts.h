@@ -1,4 +1,4 @@
-/* engine_parts.h - what engine.c and engine_save.c share. */
+/* engine_parts.h - what the files of an engine share: engine.c and engine_*.c. */
 #ifndef COG_HOST_ENGINE_PARTS_H
 #define COG_HOST_ENGINE_PARTS_H
 

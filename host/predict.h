@@ -1,6 +1,6 @@
 /* predict.h - what both ends of a channel expect of a message before it is sent.
  *
- *     x            the message (with what is owed, where there is error feedback)
+ *     x            the message
  *     expected   = predict(memory, coefs)       coefs: fitted to x by the sender, and sent
  *     fires      = ||x - expected|| is above a threshold; else the prediction stands as it is
  *     estimate   = expected + decoded(pack(x - expected)) when it fires, else expected
@@ -50,8 +50,7 @@ typedef struct cog_predictor {
     int64_t n;
     int window;  /* vectors that are remembered */
     int n_coefs; /* that travel with every message */
-    double
-        rate; /* the share of what is decoded that adds up in the memory, whatever comes; 0: none */
+    double rate; /* the share of what is decoded that adds up in the memory, always; 0: none */
     cog_trigger trigger;
     double threshold, power;
     bool push_fired_only; /* a prediction that stood as it was is not remembered */

@@ -76,8 +76,8 @@ typedef struct cog_server {
     const cog_update *applied; /* the update, or what the sums made of it */
 } cog_server;
 
-/* transport, code, device, replica, downlink, timeout, staleness and stop are set by the caller,
- * and stay its own. */
+/* transport, code, device, timeout, staleness, stop and faults are set by the caller, and stay its
+ * own; so do replica and downlink, which are set before the first round. */
 cog_status cog_server_open(cog_server *s, const char *channel, int64_t block_len);
 void cog_server_close(cog_server *s); /* accepts a zeroed or half-open struct */
 

@@ -33,8 +33,7 @@ typedef struct cog_spec {
 } cog_spec;
 
 /* ERR_SPEC for a missing '=', an empty or repeated key, too many keys, or over-long text. A first
- * piece without
- * '=' becomes the argument. */
+ * piece that has no '=' becomes the argument. */
 cog_status cog_spec_parse(const char *text, cog_spec *out);
 
 /* The value of `key`, or the default when absent.

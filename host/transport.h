@@ -37,8 +37,8 @@ typedef enum cog_frame_kind {
                         unused anything else, then send your state; mode 1: and the replica; round:
                         number of this rest */
     COG_FRAME_STATE, /* worker to server: of the channel of `message`; at last, with message -1, the
-                        replica or nothing, and mode the version of its parameters modulo
-                        2^16. round: number of the rest */
+                        replica or nothing. mode: version of its parameters, modulo 2^16; round:
+                        number of the rest */
     COG_FRAME_LOAD, /* server to worker: what STATE brought; of the replica, its version is `round`.
                        message -2: begin anew, as one that knows nothing */
     /* Between the ends of a transport: the engine never sees those from here on. */
@@ -111,7 +111,7 @@ typedef struct cog_transport_ops {
     /* Worker, inside handle: its work took this many floating-point operations and ran `factor`
      * times slower than it should, and `delay` seconds pass before anything that follows.
      * Virtual time charges flops / rate * factor + delay; real time sleeps for
-     * (factor - 1) * time since the handler began + delay. */
+     * (factor - 1) * time since the handler began, or the elapse before this one ended, + delay. */
     cog_status (*elapse)(cog_transport *transport, int rank, double flops, double factor,
                          double delay);
 

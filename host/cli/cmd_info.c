@@ -3,7 +3,6 @@
  * The keys are not written down here: every plug-in is configured with an empty spec, and the spec
  * remembers what was asked, with defaults and ranges.
  */
-#include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>

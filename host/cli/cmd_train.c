@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "commands.h"
-#include "complain.h"
 #include "suite.h"
 
 /* The same problem without compression, under the code the user named. */

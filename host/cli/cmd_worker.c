@@ -5,7 +5,6 @@
 #include "commands.h"
 #include "complain.h"
 #include "experiment.h"
-#include "progress.h"
 
 typedef struct session {
     const cog_options *flags;

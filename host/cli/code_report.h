@@ -11,11 +11,11 @@
 void cog_code_report_print(FILE *out, const char *spec, const cog_code *code,
                            const cog_code_analysis *analysis);
 
-/* The same as one object: name, spec, workers, tasks, shards, blocks, weight, load, wait,
- * message_share, communication, matrix (n rows; null above a million entries), rank, tight,
- * coherence, chordal, welch, flat_bound, amplification, stragglers: [{s, sets, all_sets,
- * error_mean, error_worst, bound, recoverable_share, refused_share}]. What is not known or not
- * finite is null. NULL when memory ran out. */
+/* The same as one object: name, spec, workers, messages, tasks, shards, blocks, weight, load,
+ * mean_load, wait, message_share, communication, rank, tight, coherence, chordal, welch,
+ * flat_bound, amplification, stragglers: [{s, sets, all_sets, error_mean, error_worst, bound,
+ * floor, recoverable_share, refused_share}], matrix (a row for each message; null above a million
+ * entries). What is not known or not finite is null. NULL when memory ran out. */
 json_t *cog_code_report_json(const char *spec, const cog_code *code,
                              const cog_code_analysis *analysis);
 

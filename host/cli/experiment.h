@@ -12,7 +12,7 @@ typedef enum cog_ending {
     COG_END_TARGET,      /* the target accuracy was reached */
     COG_END_ROUNDS,      /* the last round was made */
     COG_END_SECONDS,     /* time was up */
-    COG_END_DIVERGED,    /* the loss is not a number any more */
+    COG_END_DIVERGED,    /* the loss is no number any more, or beyond hope */
     COG_END_INTERRUPTED, /* by a signal */
     COG_END_OUTPUT,      /* nobody reads the output, or the disk is full */
     COG_END_FAILED,      /* the engine gave up */

@@ -1,7 +1,6 @@
 /* problem.c - opens the data set and picks the rows on which the training loss is followed. */
 #include "problem.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 

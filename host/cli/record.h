@@ -9,11 +9,11 @@
  *     train_loss         mean over all training rows;  test_loss, test_accuracy over the test rows
  *     seconds            wall clock of the training, without evaluation
  *     virtual_seconds    clock of the simulated cluster; equals seconds elsewhere
- *     bytes_up, bytes_down, messages_used, messages_late, messages_dropped
+ *     bytes_up, bytes_down, messages_used, messages_late, messages_dropped, frames_refused
  *     version            of cograd
  *
  * A number that does not exist (accuracy of a regression, the loss of a diverged run) is null.
- * log.jsonl has one line for each report, with the loss over 10,000 training rows.
+ * log.jsonl has one line for each report, with the loss over at most 10,000 training rows.
  */
 #ifndef COG_CLI_RECORD_H
 #define COG_CLI_RECORD_H

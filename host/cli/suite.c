@@ -2,7 +2,6 @@
 #include "suite.h"
 
 #include <jansson.h>
-#include <stdbool.h>
 #include <string.h>
 
 #include "complain.h"

@@ -1,4 +1,4 @@
-/* mpi.c - one process a rank, started together by mpirun: the fast way that no fault is forgiven.
+/* mpi.c - one process a rank, started together by mpirun: the fast way, which forgives no fault.
  *
  *   ring=0   1: all-reduces are made of sends around a ring, with the bits of the transport 'sim'
  *
@@ -132,8 +132,6 @@ static cog_status receive(cog_transport *transport, double timeout, cog_frame *o
     cog_mpi *state = transport->state;
     COG_CHECK(state->running && transport->self == 0, COG_ERR_TRANSPORT,
               "the transport 'mpi' is not running here as a server");
-    cog_parcel_give(&state->post.pool, state->borrowed);
-    state->borrowed = NULL;
     const double deadline = cog_clock_seconds() + timeout;
     do {
         cog_parcel_give(&state->post.pool, state->borrowed);

@@ -67,8 +67,9 @@ cog_status cog_nccl_receive(cog_nccl_end *end, size_t at, size_t bytes,
 cog_status cog_nccl_look(const cog_nccl_end *end, bool *done);
 cog_status cog_nccl_wait(const cog_nccl_end *end, const cog_nccl_patience *patience);
 
-/* Between two looks, the so-manieth in a row: at first not at all, then for a moment.
- * ERR_TIMEOUT or ERR_TRANSPORT when there is to be no other */
+/* Between two looks, of which `turn` have found nothing: no pause after the first ones, then short
+ * naps.
+ * ERR_TIMEOUT or ERR_TRANSPORT when there is to be no other look */
 void cog_nccl_nap(int64_t turn);
 cog_status cog_nccl_be_patient(const cog_nccl_patience *patience, int64_t turn);
 

@@ -14,7 +14,6 @@
 #define COG_HOST_TRANSPORTS_NCCL_LINK_H
 
 #include <pthread.h>
-#include <stdatomic.h>
 
 #include "../handling.h"
 #include "../parcel.h"

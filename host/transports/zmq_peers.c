@@ -122,8 +122,7 @@ static bool is_next(cog_zmq_hub *s, cog_zmq_peer *p, cog_frame_header *h) {
     const bool may_send = cog_frame_is_from_worker(h);
     const bool in_order = h->accepted == p->n_frames + 1;
     if (h->accepted > p->n_frames + 1) p->leaving = true;
-    if (p->presence != COG_ZMQ_PRESENT || p->leaving > in_order || !may_send || !in_order ||
-        h->source != rank_of(s, p)) {
+    if (p->presence != COG_ZMQ_PRESENT || !may_send || !in_order || h->source != rank_of(s, p)) {
         s->wire.refused++;
         return false;
     }

@@ -88,6 +88,7 @@ bool cog_code_ready(const cog_code *code, const cog_arrivals *arrivals);
 /* Weights that turn the arrived messages into the gradient summed over shards, in the order of
  * messages.
  * ERR_UNDECODABLE   an exact code was asked before it was ready, or nothing arrived
+ * ERR_ARGUMENT      n_messages is not the plan's, or there is not room for cog_code_max_terms()
  * Exact codes reproduce the sum to rounding. Cost is on the host and independent of n_params. */
 cog_status cog_code_decode(const cog_code *code, const cog_arrivals *arrivals, cog_decoding *out);
 
@@ -96,9 +97,8 @@ cog_status cog_code_decode(const cog_code *code, const cog_arrivals *arrivals, c
  *     sum over terms of weight^2 * ||row of the message||^2 / (n_shards * n_blocks)
  * the worst over the sets of answers the code waits for: all of them up to n = 12; beyond, at most
  * 1000 random ones and the runs of neighbouring stragglers; over several rounds when coefficients
- * change with them. 1 for fractional repetition; from 10
- * to many thousands for cyclic repetition with several stragglers, where lossy compression is
- * therefore amplified as much. */
+ * change with them. 1 for fractional repetition; from 10 to many thousands for cyclic repetition
+ * with several stragglers, where lossy compression is therefore amplified as much. */
 cog_status cog_code_amplification(const cog_code *code, double *out);
 
 #ifdef __cplusplus

@@ -28,6 +28,7 @@ typedef struct cog_dataset {
  *          "synthetic:rows=10000,features=100,classes=0,noise=1,seed=1"
  *                         Gaussian features, a linear truth; a tenth as many rows to test
  * NaN and infinite values are refused.
+ * ERR_SPEC     a source or a key that does not exist
  * ERR_IO       a file is missing or unreadable
  * ERR_FORMAT   a file is truncated, damaged, or holds a value out of range */
 cog_status cog_dataset_open(const char *spec, cog_dataset **train, cog_dataset **test);

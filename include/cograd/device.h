@@ -20,7 +20,9 @@ typedef struct cog_device cog_device;
 typedef enum cog_device_kind { COG_CPU, COG_CUDA, COG_N_DEVICE_KINDS } cog_device_kind;
 
 /* spec   "cpu" | "cpu:threads=2" (threads of one matrix product, default 1) | "cuda:ordinal=0"
- * ERR_UNSUPPORTED   the library was built without that device */
+ * ERR_SPEC          a device or a key that does not exist
+ * ERR_UNSUPPORTED   the library was built without that device
+ * ERR_DEVICE        there is no such GPU, or none that can be used */
 cog_status cog_device_open(const char *spec, cog_device **out);
 void cog_device_close(cog_device *device); /* accepts NULL */
 

@@ -22,12 +22,13 @@ typedef struct cog_encoder cog_encoder;
 /* parts [n_shards * n_blocks, length] and out [n_messages, length] of the code's plan are memory of
  * the device (host memory for "cpu"), rows one after the other; they do not overlap and stay where
  * they are while the encoder lives. So does the device; the code is not kept.
- * ERR_ARGUMENT   length is below 1 */
+ * ERR_ARGUMENT      length is below 1
+ * ERR_UNSUPPORTED   the code draws its coefficients anew in every round */
 cog_status cog_encoder_create(const cog_code *code, cog_device *device, int64_t length,
                               const float *parts, float *out, cog_encoder **encoder);
 
-/* Enqueue it; sums are in fp32. On a GPU nothing is allocated and nothing waits, so it may be
- * captured in a CUDA graph. */
+/* Enqueue it; coefficients and sums are in fp32. On a GPU nothing is allocated and nothing waits,
+ * so it may be captured in a CUDA graph. */
 cog_status cog_encoder_run(cog_encoder *encoder);
 
 void cog_encoder_destroy(cog_encoder *encoder); /* accepts NULL */

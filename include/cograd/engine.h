@@ -48,11 +48,10 @@ typedef struct cog_engine_config {
     const char *downlink;   /* default "delta"; or "fp32", "bf16" */
     const char *optimizer;  /* default "sgd:rate=0.5" */
     const char *stragglers; /* default "none" */
-    /* Faults to inject, default "none"; NULL is that too: workers that are killed, stopped or
-     * slowed down, frames dropped, duplicated, reordered, damaged, "kill:worker=3,round=20", joined
-     * by
-     * '+'. README has the list. A kill at the server, or of a worker that is a process, is the end
-     * of this process. */
+    /* Faults to inject, joined by '+', as "kill:worker=3,round=20"; default "none", as is NULL.
+     * Workers are killed, stopped or slowed down; frames are dropped, duplicated, reordered or
+     * damaged. README has the list. A kill at the server, or of a worker that is a process, is the
+     * end of this process. */
     const char *faults;
     int32_t n_workers;        /* default 8 */
     int64_t batch;            /* rows drawn from each shard in a round, default 64; 0: all */
@@ -101,6 +100,7 @@ cog_engine_config cog_engine_config_default(void);
 
 /* Call the server named by a transport's spec ("zmq:connect=tcp://host:5600") and be told what the
  * job is. Build an engine with n_workers and whatever the settings say, and run it: it serves.
+ * ERR_ARGUMENT    the transport leads to no server
  * ERR_TIMEOUT     nobody answered in time
  * ERR_TRANSPORT   the server let nobody in */
 cog_status cog_link_open(const char *transport, cog_link **out);
@@ -140,8 +140,11 @@ cog_status cog_engine_run(cog_engine *engine, int64_t n_rounds, cog_report_fn on
  * run with checkpoints goes on, from any of them, as it went on itself, bit for bit, wherever the
  * run repeats at all (transport "sim"; and any other when rounds wait for every worker). And when
  * rounds wait for every worker, nothing is under way, and that is the run without checkpoints.
- * ERR_TIMEOUT   a worker did not send its state within `timeout`; the run can go on
- * ERR_IO        it could not be written */
+ * ERR_TIMEOUT       a worker did not send its state within `timeout`, or config.stop says stop; the
+ *                   run can go on
+ * ERR_ARGUMENT      the run is a replay, or rounds of an all-reduce were left under way
+ * ERR_UNSUPPORTED   this process is a worker
+ * ERR_IO            it could not be written */
 cog_status cog_engine_save(cog_engine *engine, const char *path);
 
 /* Go on from a checkpoint, in an engine that has not run yet. The configuration is that of the run
@@ -151,9 +154,10 @@ cog_status cog_engine_save(cog_engine *engine, const char *path);
  * blocks. Parameters, optimizer and counters are kept, and the sum of what the workers' error
  * feedback and momentum carry, weighted as the code decodes when all answer: the new workers carry
  * shares of it. Predictors begin anew.
- * ERR_IO         it cannot be read
- * ERR_FORMAT     it is no checkpoint, of another version or damaged
- * ERR_ARGUMENT   it is of a run of another kind; the sentence names both */
+ * ERR_IO            it cannot be read
+ * ERR_FORMAT        it is no checkpoint, of another version or damaged
+ * ERR_ARGUMENT      it is of a run of another kind, the sentence names both; or this run has begun
+ * ERR_UNSUPPORTED   this process is a worker */
 cog_status cog_engine_load(cog_engine *engine, const char *path);
 
 /* Bytes of the caller's own, such as its log, which checkpoints carry from now on. They are
@@ -168,7 +172,8 @@ const char *cog_engine_news(const cog_engine *engine);
 
 /* Mean loss and share of correct rows (0 for a regression) on a data set, at the server's
  * parameters.
- * ERR_ARGUMENT   no rows, or not as many features as the training data */
+ * ERR_ARGUMENT      no rows, or not as many features as the training data
+ * ERR_UNSUPPORTED   this process is a worker */
 cog_status cog_engine_evaluate(cog_engine *engine, const cog_dataset *data, double *loss,
                                double *accuracy);
 
@@ -177,7 +182,8 @@ cog_report cog_engine_report(const cog_engine *engine);
 /* The server's parameters [n_params], host memory, in the model's layout (model.h). Setting them
  * between two runs, or from on_report, replaces every worker's; answers still under way are
  * dropped, while the round, the state of the optimizer and the workers' error feedback stay.
- * ERR_ARGUMENT   n is not cog_engine_n_params() */
+ * ERR_ARGUMENT      n is not cog_engine_n_params()
+ * ERR_UNSUPPORTED   this process is a worker */
 int64_t cog_engine_n_params(const cog_engine *engine);
 cog_status cog_engine_get_params(cog_engine *engine, float *out, int64_t n);
 cog_status cog_engine_set_params(cog_engine *engine, const float *values, int64_t n);
