@@ -104,6 +104,9 @@ Test(libsvm, damaged_libsvm_files_are_refused_by_name_and_line) {
         {"1 1:\n2 1:1\n", "line 1: a value must be a number, is ''"},
         {"1 1: 2\n", "line 1: a value must be a number"},
         {"1 1:2x\n", "line 1: a value must be a number, is '2x'"},
+        {"1 \v\n2:1\n2 1:1\n", "line 1: expected index:value"}, /* white space that C knows */
+        {"1 1:\f\n2\n2 1:1\n", "line 1: a value must be a number"},
+        {"\v\n1 1:1\n", "line 1: the label must be a number"},
         {"1 1:1\n2 1:1\n", "2 rows, too few"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++)

@@ -9,6 +9,7 @@
  *
  * Classes are numbered in the order of their labels: -1 and +1 become 0 and 1. A file is read
  * twice: once to check and count, once to fill in the numbers. */
+#include <ctype.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -51,6 +52,9 @@ static int quote_length(const char *at) {
     return length < MAX_QUOTE ? (int)length : MAX_QUOTE;
 }
 
+/* strtod and strtoll would skip any white space, ends of lines too. */
+static bool at_space(const cursor *c) { return isspace((unsigned char)*c->at) != 0; }
+
 static void skip_blanks(cursor *c) { c->at += strspn(c->at, " \t\r"); }
 
 static bool at_line_end(const cursor *c) {
@@ -60,8 +64,7 @@ static bool at_line_end(const cursor *c) {
 /* A finite number that fits a float and ends where a word ends. */
 static cog_status take_number(cursor *c, const char *what, double *out) {
     char *end = c->at;
-    const bool begins = *c->at != '\0' && strchr(" \t\r\n", *c->at) == NULL; /* strtod skips */
-    const double value = begins ? strtod(c->at, &end) : 0;
+    const double value = at_space(c) ? 0 : strtod(c->at, &end);
     if (end == c->at || strchr(" \t\r\n#", *end) == NULL)
         FAIL_AT(c, "%s must be a number, is '%.*s'", what, quote_length(c->at), c->at);
     if (!isfinite((float)value))
@@ -72,8 +75,8 @@ static cog_status take_number(cursor *c, const char *what, double *out) {
 }
 
 static cog_status take_entry(cursor *c, int64_t *last, float *row) {
-    char *end;
-    const long long index = strtoll(c->at, &end, 10);
+    char *end = c->at;
+    const long long index = at_space(c) ? 0 : strtoll(c->at, &end, 10);
     if (end == c->at || *end != ':')
         FAIL_AT(c, "expected index:value at '%.*s'", quote_length(c->at), c->at);
     if (index < 1 || index > MAX_INDEX) FAIL_AT(c, "index %lld is outside 1..%d", index, MAX_INDEX);
