@@ -146,8 +146,9 @@ static bool bibd(int32_t n, int which, member *out) {
             .degree = (n - 1) / 2, .n_shards = n, .lambda = (n - 3) / 4, .fill = fill_residues};
         return true;
     }
+    if (n < 3 || n > MAX_TABLE) return false;
     *out = (member){.degree = n - 1, .n_shards = n * (n - 1) / 2, .lambda = 1, .fill = fill_pairs};
-    return n >= 3 && n <= MAX_TABLE && which == 0;
+    return which == 0;
 }
 
 /* -------------------------------------------------------- strongly regular graphs */
