@@ -49,7 +49,7 @@ static void free_problem(problem *p) {
 typedef struct trace {
     const cog_dataset *data;
     double *loss; /* [N_POINTS] summed over seeds */
-    int64_t bytes_up;
+    int64_t bytes_up, rounds;
 } trace;
 
 static bool note(cog_engine *engine, const cog_report *report, void *user) {
@@ -58,10 +58,12 @@ static bool note(cog_engine *engine, const cog_report *report, void *user) {
     study_require(cog_engine_evaluate(engine, t->data, &loss, &accuracy));
     t->loss[report->round / EVERY] += N * loss;
     t->bytes_up = report->bytes_up;
+    t->rounds = report->round;
     return isfinite(loss) && loss < 1e12;
 }
 
-/* The mean over the seeds of the loss, at every tenth round; NaN once it has overflowed. */
+/* The mean over the seeds of the loss, at every tenth round; not finite once a run has diverged.
+ * Returns the bytes up a round. */
 static int64_t run_scheme(const scheme *c, int n_seeds, double *loss) {
     char code[80], stragglers[48], optimizer[96];
     snprintf(code, sizeof(code), "stochastic:copies=%d,straggle=%g", c->copies, c->straggle);
@@ -87,10 +89,11 @@ static int64_t run_scheme(const scheme *c, int n_seeds, double *loss) {
         config.max_amplification = INFINITY;
         config.seed = (uint64_t)seed;
         study_train(&config, p.start, ROUNDS, note, &t);
+        for (int64_t i = t.rounds / EVERY + 1; i < N_POINTS; i++) loss[i] = INFINITY;
         free_problem(&p);
     }
-    for (int i = 0; i < N_POINTS; i++) loss[i] = loss[i] > 0 ? loss[i] / n_seeds : NAN;
-    return t.bytes_up / ROUNDS;
+    for (int i = 0; i < N_POINTS; i++) loss[i] /= n_seeds;
+    return t.bytes_up / (t.rounds > 0 ? t.rounds : 1);
 }
 
 /* One figure: every scheme's curve, and its last value in `last`. */

@@ -1,8 +1,9 @@
 /* lwpd_time.c - time to accuracy in a simulated cluster: LWPD, gradient coding, K-async, block
  * replication and the all-reduce, on MNIST with 8 workers.
  *
- * All send fp32 gradients: what is compared is the codes. Each runs at the best of three step
- * sizes. Virtual time: 1e11 operations a second, links of 1.25 GB/s or 0.125 GB/s.
+ * All but the last send fp32 gradients: what is compared is the codes; the last is LWPD as it is
+ * meant, with compressed messages. Each runs at the better of two step sizes. Virtual time: 1e11
+ * operations a second, links of 1.25 GB/s or 0.125 GB/s.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -89,13 +90,14 @@ static outcome run_one(const study *s, const scheme *c, const cluster *where, do
     return w.out;
 }
 
+/* --quick tries the first only. */
 static outcome best_of_rates(const study *s, const scheme *c, const cluster *where,
                              const cog_dataset *train, const cog_dataset *test, double *best) {
-    static const double rates[] = {0.8, 0.4};
+    static const double rates[] = {0.4, 0.8};
     outcome out = {.seconds = INFINITY, .megabytes = INFINITY};
     *best = NAN;
     for (int i = 0; i < (s->quick ? 1 : 2); i++) {
-        const outcome o = run_one(s, c, where, s->quick ? 0.4 : rates[i], train, test);
+        const outcome o = run_one(s, c, where, rates[i], train, test);
         if (!(o.seconds < out.seconds)) continue;
         out = o;
         *best = rates[i];
