@@ -14,8 +14,9 @@
  *             matrix of a cyclic maximum-distance code (Raviv, Tamo, Tandon, Dimakis, IEEE
  *             Trans. Inf. Theory 2020). They come in conjugate pairs, so the matrix is real, when
  *             n - s is odd.
- * Amplification, worst set: n = 12, s = 3: fourier 93, random 7e3 at the best of hundreds of draws
- * and 1e6 at the median; s = 1: fourier 1, random 33.
+ * Amplification, worst set, n = 12: s = 3: fourier 93; random, medians over seeds, 1e6 for one
+ * draw, 4e4 for the best of 32, 1e4 for the best of 500. s = 1: fourier 1, random 24 for the best
+ * of 32.
  *
  *   stragglers   s, tolerated slow workers
  *   parity       auto (fourier where it exists) | fourier | random
