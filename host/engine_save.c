@@ -231,7 +231,8 @@ cog_status cog_engine_load(cog_engine *e, const char *path) {
     size_t bytes;
     int64_t round;
     COG_TRY(check_role(e));
-    COG_CHECK(!e->started, COG_ERR_ARGUMENT, "a run that has begun is not resumed");
+    COG_CHECK(!e->started && e->server.resumed == NULL, COG_ERR_ARGUMENT,
+              "a run that has begun, or was resumed already, is not resumed");
     COG_TRY(cog_checkpoint_read(path, &file, &bytes));
     const cog_status status = load_all(e, &file, &round);
     if (status == COG_OK) return cog_server_load(&e->server, file, round);

@@ -192,6 +192,7 @@ Test(checkpoint, it_may_come_at_any_time) {
     cog_engine_destroy(e);
     e = open_engine(&c);
     cr_assert_eq(cog_engine_load(e, path), COG_OK, "%s", cog_last_error());
+    cr_expect_eq(cog_engine_load(e, path), COG_ERR_ARGUMENT, "once is enough");
     cr_assert_eq(cog_engine_save(e, path), COG_OK, "%s", cog_last_error());
     run(e, END);
     outcome twice = outcome_of(e), plain = run_through(&c, false);
