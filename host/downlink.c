@@ -41,8 +41,6 @@ static cog_downlink_mode usual(kind k) {
     return k == DELTA ? COG_DOWNLINK_UPDATES : k == FP32 ? COG_DOWNLINK_FP32 : COG_DOWNLINK_BF16;
 }
 
-size_t cog_downlink_max_bytes(const cog_downlink *d) { return dense_bytes(d); }
-
 static cog_status choose(const char *text, int64_t n_params, size_t round_bytes, kind *out) {
     cog_spec spec;
     COG_TRY(cog_spec_parse(text, &spec));

@@ -38,9 +38,6 @@ bool cog_downlink_relays(const cog_downlink *downlink);
 cog_status cog_downlink_usual(const char *spec, int64_t n_params, size_t round_bytes,
                               cog_downlink_mode *out);
 
-/* The most a payload can take. */
-size_t cog_downlink_max_bytes(const cog_downlink *downlink);
-
 /* `round` was made by `update` (empty when it was skipped); rounds come in order. */
 cog_status cog_downlink_record(cog_downlink *downlink, int64_t round, const cog_update *update);
 

@@ -181,6 +181,9 @@ static void follow(const char *channel, const char *optimizer, const char *spec,
     cog_downlink *d = NULL;
     cr_assert_eq(cog_downlink_open(spec, server, device, MESSAGES * q->ops->payload_bytes(q), &d),
                  COG_OK, "%s", cog_last_error());
+    const int n_state = cog_optimizer_n_state(cog_replica_optimizer(server));
+    const size_t vector = (size_t)cog_replica_n_params(server) * sizeof(float);
+    const size_t whole = vector * (size_t)(1 + n_state);
     int64_t version[WORKERS] = {0};
     for (int w = 0; w < WORKERS; w++)
         worker[w] = open_replica(cog_downlink_relays(d) ? optimizer : "sgd", &s);
@@ -196,7 +199,7 @@ static void follow(const char *channel, const char *optimizer, const char *spec,
             size_t bytes;
             const int64_t from = round == 30 ? -1 : version[w]; /* once as a newcomer */
             cr_assert_eq(cog_downlink_encode(d, from, &mode, &payload, &bytes), COG_OK);
-            cr_assert_leq(bytes, cog_downlink_max_bytes(d));
+            cr_assert_leq(bytes, whole, "never more than parameters and state");
             cr_assert_eq(cog_downlink_apply(worker[w], device, q, MESSAGES, &scratch, mode, from,
                                             round + 1, payload, bytes),
                          COG_OK, "%s", cog_last_error());
