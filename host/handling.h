@@ -11,7 +11,7 @@
 typedef struct cog_handling {
     atomic_bool on; /* inside; a caller on a wrong thread may look */
     bool reducing;  /* asked for an all-reduce */
-    double mark;    /* seconds when the handler, or the last elapse in it, began or ended */
+    double mark;    /* seconds when the handler began, or the last elapse in it ended */
 } cog_handling;
 
 /* Hand the worker of that rank a frame. */

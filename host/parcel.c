@@ -84,7 +84,7 @@ cog_status cog_parcel_take(cog_parcel_pool *pool, const cog_frame_header *header
     return COG_OK;
 }
 
-/* Comparing costs as much as the copy that it saves. */
+/* An edition spares the comparison, which takes as long as the copy that it saves. */
 static bool same_payload(const cog_parcel_pool *pool, int64_t edition,
                          const cog_frame_header *header, const void *payload) {
     const cog_parcel *last = pool->last_broadcast;

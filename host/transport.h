@@ -51,15 +51,16 @@ typedef struct cog_frame_header {
     uint32_t magic; /* COG_FRAME_MAGIC */
     uint8_t version;
     uint8_t kind; /* cog_frame_kind */
-    /* Of a PARAMS payload: cog_downlink_mode. In MESSAGE and DECLINE: number of the request. */
+    /* In PARAMS and RUN: cog_downlink_mode. In MESSAGE and DECLINE: number of the request. */
     uint16_t mode;
     int64_t round;   /* of the parameters; a message carries that of the parameters it answers */
     int32_t message; /* row of the plan; in PARAMS: number of this request, modulo 2^16 */
     int32_t source;  /* rank */
     uint64_t bytes;  /* payload that follows */
-    /* In PARAMS: bit i is set when message i of the worker's last answer was used. */
+    /* In PARAMS and SAVE: bit i is set when message i of the worker's last answer was used. Of a
+     * worker's frames on their way: a transport's own, which may number them. */
     uint64_t accepted;
-    uint64_t checksum; /* where strangers may write: frame.h */
+    uint64_t checksum; /* where strangers may write: frame.h; elsewhere a transport's own */
 } cog_frame_header;
 
 _Static_assert(sizeof(cog_frame_header) == 48, "the frame header is a wire format");

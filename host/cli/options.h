@@ -35,36 +35,38 @@ typedef enum cog_option_group {
  * INT and REAL(field, long name, value, group, places, least, most, meaning) */
 /* clang-format off */
 #define COG_OPTION_MAP(TEXT, INT, REAL)                                                            \
-    TEXT(data, "data", "SPEC", COG_GROUP_PROBLEM, COG_FOR_RUNS | COG_FOR_SETTINGS | COG_FOR_WORKER,                                    \
+    TEXT(data, "data", "SPEC", COG_GROUP_PROBLEM,                                                  \
+         COG_FOR_RUNS | COG_FOR_SETTINGS | COG_FOR_WORKER,                                         \
          "mnist, a folder with the four IDX files of MNIST, libsvm:FILE, or synthetic:rows=N,...") \
-    TEXT(model, "model", "SPEC", COG_GROUP_PROBLEM, COG_FOR_RUNS | COG_FOR_SETTINGS,                                  \
+    TEXT(model, "model", "SPEC", COG_GROUP_PROBLEM, COG_FOR_RUNS | COG_FOR_SETTINGS,               \
          "mlp:hidden=512x256, softmax, squared or logistic")                                       \
-    INT(batch, "batch", "ROWS", COG_GROUP_PROBLEM, COG_FOR_RANKS, 0, INT64_MAX,                  \
+    INT(batch, "batch", "ROWS", COG_GROUP_PROBLEM, COG_FOR_RANKS, 0, INT64_MAX,                    \
         "rows drawn from each shard in a round, 0 is all of them")                                 \
-    INT(seed, "seed", "N", COG_GROUP_PROBLEM, COG_FOR_RANKS, 0, INT64_MAX,                       \
+    INT(seed, "seed", "N", COG_GROUP_PROBLEM, COG_FOR_RANKS, 0, INT64_MAX,                         \
         "everything random follows from it")                                                       \
-    TEXT(code, "code", "SPEC", COG_GROUP_SCHEME, COG_FOR_RANKS,                                  \
+    TEXT(code, "code", "SPEC", COG_GROUP_SCHEME, COG_FOR_RANKS,                                    \
          "who computes what, and when to stop waiting")                                            \
-    TEXT(channel, "channel", "SPEC", COG_GROUP_SCHEME, COG_FOR_RANKS,                            \
+    TEXT(channel, "channel", "SPEC", COG_GROUP_SCHEME, COG_FOR_RANKS,                              \
          "how a message to the server is compressed, and predicted: see info")                     \
-    TEXT(downlink, "downlink", "SPEC", COG_GROUP_SCHEME, COG_FOR_RANKS,                          \
+    TEXT(downlink, "downlink", "SPEC", COG_GROUP_SCHEME, COG_FOR_RANKS,                            \
          "how parameters return to the workers: delta, fp32 or bf16")                              \
-    TEXT(optimizer, "optimizer", "SPEC", COG_GROUP_SCHEME, COG_FOR_RANKS,                        \
+    TEXT(optimizer, "optimizer", "SPEC", COG_GROUP_SCHEME, COG_FOR_RANKS,                          \
          "sgd, momentum, adam or onebit-adam, with rate=R")                                        \
     INT(staleness, "staleness", "ROUNDS", COG_GROUP_SCHEME, COG_FOR_SCHEMES, 0, INT64_MAX,         \
         "older messages are dropped")                                                              \
     REAL(max_amplification, "max-amplification", "X", COG_GROUP_SCHEME, COG_FOR_SCHEMES, 0, 1e300, \
          "refuse a lossy channel over a code that amplifies errors more than this")                \
-    INT(workers, "workers", "N", COG_GROUP_CLUSTER, COG_FOR_RANKS, 1, 65536,                     \
+    INT(workers, "workers", "N", COG_GROUP_CLUSTER, COG_FOR_RANKS, 1, 65536,                       \
         "number of workers")                                                                       \
     TEXT(transport, "transport", "SPEC", COG_GROUP_CLUSTER, COG_FOR_SCHEMES,                       \
-         "sim runs in virtual time, threads in real time, mpi in processes of mpirun, zmq in processes that come and go")                                         \
-    TEXT(device, "device", "SPEC", COG_GROUP_CLUSTER, COG_FOR_RANKS | COG_FOR_WORKER,                             \
+         "sim runs in virtual time, threads in real time, mpi in processes of mpirun, "            \
+         "zmq in processes that come and go, nccl on one GPU a rank")                              \
+    TEXT(device, "device", "SPEC", COG_GROUP_CLUSTER, COG_FOR_RANKS | COG_FOR_WORKER,              \
          "where vectors live and arithmetic runs")                                                 \
-    TEXT(stragglers, "stragglers", "SPEC", COG_GROUP_CLUSTER, COG_FOR_RANKS,                     \
+    TEXT(stragglers, "stragglers", "SPEC", COG_GROUP_CLUSTER, COG_FOR_RANKS,                       \
          "slowness to inject, such as exp:mean=0.01 or slow:workers=2,factor=8")                   \
     TEXT(faults, "faults", "SPEC", COG_GROUP_CLUSTER, COG_FOR_RANKS | COG_FOR_WORKER,              \
-         "faults to inject, such as kill:worker=3,round=20 or drop:probability=0.01, joined by +")  \
+         "faults to inject, such as kill:worker=3,round=20 or drop:probability=0.01, joined by +") \
     REAL(timeout, "timeout", "S", COG_GROUP_CLUSTER, COG_FOR_SCHEMES, 0, 1e9,                      \
          "give up after so many seconds without progress")                                         \
     TEXT(connect, "connect", "ADDRESS", COG_GROUP_CLUSTER, COG_FOR_WORKER,                         \

@@ -14,8 +14,6 @@
 #include "complain.h"
 #include "file.h"
 
-extern char **environ;
-
 /* Colours that stay apart for colour-blind readers (Okabe and Ito, 2008). */
 static const char *const colours[] = {"#0072B2", "#D55E00", "#009E73", "#CC79A7",
                                       "#E69F00", "#56B4E9", "#000000", "#999999"};

@@ -11,7 +11,9 @@
  *     virtual_seconds    clock of the simulated cluster; equals seconds elsewhere
  *     bytes_up, bytes_down, messages_used, messages_late, messages_dropped, frames_refused
  *     version            of cograd
+ *     baseline           the record of the baseline, where one was trained
  *
+ * `cograd compare` writes a list of records.
  * A number that does not exist (accuracy of a regression, the loss of a diverged run) is null.
  * log.jsonl has one line for each report, with the loss over at most 10,000 training rows.
  */

@@ -87,7 +87,8 @@ typedef struct cog_model {
  *        "squared"             1/2 (x.w + b - y)^2
  *        "logistic"            log(1 + exp(-y (x.w + b))), labels {0,1} read as y = 2 label - 1
  *        squared and logistic take l2=1e-4: adds l2/2 ||w||^2 to the mean loss, so a sum over rows
- *        carries it once for every row
+ *        carries it once for every row; and bias=0: there is no b
+ * ERR_SPEC       a family or a key that does not exist
  * ERR_ARGUMENT   a classifier for data without classes, or the other way round */
 cog_status cog_model_open(const char *spec, int64_t n_features, int32_t n_classes, int32_t n_blocks,
                           cog_model *out);
