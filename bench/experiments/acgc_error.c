@@ -5,8 +5,6 @@
  * states for the mean, the stacked baseline on the same assignment, and the lower bound (21) for
  * any code. The error is || B_F R - target ||_F^2, of m k.
  */
-#include <math.h>
-#include <stdlib.h>
 
 #include "cograd/bounds.h"
 #include "study.h"

@@ -6,8 +6,6 @@
  * and on the Fano plane (7 workers, load 3), each next to the baseline that stacks the same
  * assignment.
  */
-#include <math.h>
-#include <stdlib.h>
 
 #include "study.h"
 

@@ -6,7 +6,6 @@
  * operations a second, links of 1.25 GB/s or 0.125 GB/s.
  */
 #include <math.h>
-#include <stdlib.h>
 
 #include "study.h"
 

@@ -3,7 +3,6 @@
  *     cograd-experiment NAME [--quick] [--out DIR]      default DIR: results
  */
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>

@@ -35,7 +35,6 @@
  */
 #include "topk.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "check.h"

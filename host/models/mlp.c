@@ -20,7 +20,6 @@
  * with one block and one coefficient throughout, F is the column group of delta itself. */
 #include <inttypes.h>
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "check.h"
