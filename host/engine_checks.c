@@ -8,8 +8,8 @@
 
 cog_status cog_engine_check_config(const cog_engine_config *c) {
     COG_CHECK(c->train != NULL, COG_ERR_ARGUMENT, "there is no training data");
-    COG_CHECK(c->n_workers >= 1 && c->n_workers <= 1000000, COG_ERR_ARGUMENT,
-              "workers must be in 1..1000000, is %d", c->n_workers);
+    COG_CHECK(c->n_workers >= 1 && c->n_workers <= COG_ENGINE_MAX_WORKERS, COG_ERR_ARGUMENT,
+              "workers must be in 1..%d, is %d", COG_ENGINE_MAX_WORKERS, c->n_workers);
     COG_CHECK(c->batch >= 0, COG_ERR_ARGUMENT, "batch must not be negative, is %lld",
               (long long)c->batch);
     COG_CHECK(c->staleness >= 0, COG_ERR_ARGUMENT, "staleness must not be negative, is %lld",

@@ -7,6 +7,8 @@
 #include "cograd/engine.h"
 #include "optimizer.h"
 
+enum { COG_ENGINE_MAX_WORKERS = 1000000 };
+
 /* What a server has opened. */
 typedef struct cog_engine_parts {
     const cog_engine_config *config;

@@ -23,9 +23,9 @@
 #include <string.h>
 
 #include "check.h"
+#include "engine_checks.h"
 #include "engine_parts.h"
 
-enum { MOST_WORKERS = 1 << 16 }; /* that a file is believed to have had */
 enum { ERROR, VELOCITY, N_MEMORIES };
 
 typedef struct replan {
@@ -68,7 +68,7 @@ int32_t cog_engine_workers_of(const char *job) {
     char *text = value_of(job, "workers");
     const long n = text != NULL ? strtol(text, NULL, 10) : 0;
     free(text);
-    return n > 0 && n <= MOST_WORKERS ? (int32_t)n : 0;
+    return n > 0 && n <= COG_ENGINE_MAX_WORKERS ? (int32_t)n : 0;
 }
 
 /* Everything but who computes what is as it was. */

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "checkpoint.h"
+#include "engine_parts.h"
 #include "engine_rig.h"
 
 enum { SAVED_AT = 9 };
@@ -277,4 +278,18 @@ Test(replan, what_cannot_be_kept_is_refused_in_words) {
         cog_engine_destroy(e);
     }
     remove_folder();
+}
+
+/* As many as an engine may have; else a run could not go on from its own checkpoint. */
+Test(replan, a_checkpoint_names_as_many_workers_as_a_run_may_have) {
+    static const struct {
+        const char *job;
+        int32_t n;
+    } cases[] = {{"code = ignore\nworkers = 65537\nseed = 1", 65537},
+                 {"workers = 1000000", 1000000},
+                 {"workers = 1000001", 0},
+                 {"workers = -1", 0},
+                 {"worker = 3", 0}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        cr_expect_eq(cog_engine_workers_of(cases[i].job), cases[i].n, "'%s'", cases[i].job);
 }

@@ -53,7 +53,7 @@ typedef struct cog_engine_config {
      * damaged. README has the list. A kill at the server, or of a worker that is a process, is the
      * end of this process. */
     const char *faults;
-    int32_t n_workers;        /* default 8 */
+    int32_t n_workers;        /* default 8, at most a million */
     int64_t batch;            /* rows drawn from each shard in a round, default 64; 0: all */
     int64_t staleness;        /* messages older than this many rounds are dropped; default 64 */
     int64_t report_every;     /* rounds between two reports; default 50 */
