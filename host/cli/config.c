@@ -107,8 +107,11 @@ int cog_scheme_parse(const cog_options *base, const char *text, cog_options *out
         if (equals == NULL)
             return cog_complain(COG_EXIT_USAGE, "%sexpected key=value at '%s'", where, word);
         *equals = '\0';
+        const bool is_name = strcmp(word, "name") == 0;
+        if (is_name && equals[1] == '\0')
+            return cog_complain(COG_EXIT_USAGE, "%sname has no value", where);
         int status = 0;
-        if (strcmp(word, "name") == 0 && equals[1] != '\0')
+        if (is_name)
             out->name = equals + 1;
         else
             status = cog_options_set(out, COG_FOR_SCHEME, COG_FROM_FLAG, where, word, equals + 1);

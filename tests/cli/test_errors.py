@@ -127,6 +127,7 @@ class Arguments(Refusals):
 
     def test_schemes(self):
         for words, *schemes in (
+                ("name no value", "name= code=uncoded"),
                 ("'fly'", "fly"),
                 ("'fly'", "fly=3"),
                 ("'data'", "data=mnist"),
