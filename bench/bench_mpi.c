@@ -11,6 +11,7 @@
  * GB/s are payload bytes that one worker sends or gets in a second, medians over the pairs; `of
  * plain` is the median of the pairs' ratios, with the extremes. `best` compares the quickest turns
  * of either side, which says more on a machine that has other work. */
+#include <limits.h>
 #include <mpi.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -241,16 +242,20 @@ static cog_status run(bench *b, int n_pairs) {
 
 int main(int argc, char **argv) {
     const char *pairs = argc > 1 ? argv[1] : "15", *most = argc > 2 ? argv[2] : "16777216";
+    bench b = {.max_bytes = (size_t)atoll(most)};
+    const int n_pairs = atoi(pairs);
+    if (n_pairs < 1 || n_pairs > MAX_PAIRS || b.max_bytes < 4096 || b.max_bytes > INT_MAX ||
+        b.max_bytes % LINE != 0) {
+        fprintf(stderr, "cograd-bench-mpi: 1 to %d pairs, 4096 to %d bytes in steps of %d\n",
+                MAX_PAIRS, INT_MAX, LINE);
+        return 2;
+    }
     if (getenv("OMPI_COMM_WORLD_RANK") == NULL) {
         execlp("mpirun", "mpirun", "--oversubscribe", "--allow-run-as-root", "-n", "3", argv[0],
                pairs, most, (char *)NULL);
         puts("mpirun is not installed: nothing to measure");
         return 0;
     }
-    bench b = {.max_bytes = (size_t)atoll(most)};
-    const int n_pairs = atoi(pairs);
-    if (n_pairs < 1 || n_pairs > MAX_PAIRS || b.max_bytes < 4096 || b.max_bytes % LINE != 0)
-        return 2;
     const cog_status status = run(&b, n_pairs);
     if (status != COG_OK) fprintf(stderr, "rank %d: %s\n", b.rank, cog_last_error());
     cog_transport_destroy(b.transport);
