@@ -16,8 +16,11 @@
 enum {
     CHUNK = 262144,        /* passes a link of 256 KB/s within a second of silence */
     MAX_RETRANSMIT = 3000, /* ms that TCP tries to reach a peer to which something is under way */
-    /* Not those without a detail: there the peer just went, as one does that is killed. */
-    FAILED_HANDSHAKES = ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH
+    FAILED_HANDSHAKES = ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH,
+    /* The other end hung up. It may have been killed; or it was the first to see that the two do
+     * not understand each other, and will be again whenever ZeroMQ tries again. */
+    CUT_HANDSHAKE = ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL,
+    MOST_CUTS = 10, /* more than servers make that die */
 };
 
 static cog_status fail(const char *what) {
@@ -44,7 +47,8 @@ static bool set_options(void *socket, int type, double silence) {
 
 static cog_status open_monitor(cog_zmq_wire *wire) {
     static const char endpoint[] = "inproc://monitor"; /* names are the context's own */
-    if (zmq_socket_monitor(wire->socket, endpoint, ZMQ_EVENT_DISCONNECTED | FAILED_HANDSHAKES) != 0)
+    if (zmq_socket_monitor(wire->socket, endpoint,
+                           ZMQ_EVENT_DISCONNECTED | FAILED_HANDSHAKES | CUT_HANDSHAKE) != 0)
         return fail("no monitor of connections");
     wire->monitor = zmq_socket(wire->context, ZMQ_PAIR);
     if (wire->monitor == NULL || !set(wire->monitor, ZMQ_LINGER, 0) ||
@@ -55,6 +59,7 @@ static cog_status open_monitor(cog_zmq_wire *wire) {
 
 cog_status cog_zmq_open(cog_zmq_wire *wire, int type, double silence) {
     wire->unshaken = false;
+    wire->n_cuts = 0;
     wire->context = zmq_ctx_new();
     if (wire->context == NULL) return fail("no ZeroMQ");
     wire->socket = zmq_socket(wire->context, type);
@@ -289,8 +294,10 @@ int cog_zmq_ended(cog_zmq_wire *wire) {
     int32_t fd;
     while (take_event(wire, &event, &fd)) {
         if (event == ZMQ_EVENT_DISCONNECTED) return fd;
-        wire->refused++;
-        wire->unshaken = true;
+        const bool is_cut = event == CUT_HANDSHAKE;
+        wire->n_cuts += is_cut;
+        wire->refused += !is_cut;
+        wire->unshaken = wire->unshaken || !is_cut || wire->n_cuts > MOST_CUTS;
     }
     return -1;
 }

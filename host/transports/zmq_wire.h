@@ -36,7 +36,8 @@ typedef struct cog_zmq_wire {
     uint64_t key; /* of the job */
     cog_zmq_curve curve;
     int64_t refused; /* messages that were no frames of this job; and handshakes */
-    bool unshaken;   /* a handshake failed */
+    bool unshaken;   /* a handshake failed, and would again */
+    int n_cuts;      /* handshakes that the other end broke off */
     char file[108];  /* at which it listens; "" where that is no file */
 } cog_zmq_wire;
 

@@ -68,7 +68,7 @@ static cog_status take_answer(cog_transport *transport, const cog_parcel *parcel
 static cog_status read_news(worker *w) {
     while (cog_zmq_ended(&w->wire) >= 0) continue;
     COG_CHECK(!w->wire.unshaken, COG_ERR_TRANSPORT, "the server at '%s' %s", w->keys.address,
-              w->keys.curve.on ? "does not take this key: it may have none"
+              w->keys.curve.on ? "does not take this key: it has another, or none"
                                : "does not understand this worker: it may ask for a key");
     return COG_OK;
 }

@@ -116,8 +116,8 @@ class Curve(cli.Network):
         public = (self.folder / "key.pub").read_text()
         other = public[:20] + ("a" if public[20] != "a" else "b") + public[21:]
         (self.folder / "other.pub").write_text(other)
-        for words, *arguments in (("may ask for a key",), ("with this key", "--curve-key", "other.pub")):
-            worker = self.worker(*arguments, patience=3 if arguments else 60)
+        for words, *arguments in (("may ask for a key",), ("it has another", "--curve-key", "other.pub")):
+            worker = self.worker(*arguments, patience=60)
             self.assert_one_sentence(self.finish(worker, 1)[1], words)
         self.finish(self.worker("--curve-key", "key.pub"))
         self.finish(server)
@@ -132,7 +132,7 @@ class Curve(cli.Network):
         server.communicate()
         server = self.server(",patience=8")
         worker = self.worker("--curve-key", "key.pub", patience=60)
-        self.assert_one_sentence(self.finish(worker, 1)[1], "it may have none")
+        self.assert_one_sentence(self.finish(worker, 1)[1], "it has another, or none")
         self.assert_one_sentence(self.finish(server, 1)[1], "no worker came")
 
     def test_keys(self):
