@@ -318,8 +318,7 @@ static cog_status serve_pulls(cog_mpi_post *post, cog_parcel **out) {
     return serve_pull(post, rank);
 }
 
-/* What a sender sends is found in its order: a payload that is ahead before the header behind it.
- */
+/* What one sends is found in its order: a payload that is ahead before the header behind it. */
 cog_status cog_mpi_wait(cog_mpi_post *post, bool control_only, double deadline, cog_parcel **out) {
     const double begin = cog_clock_seconds();
     while (*out == NULL) {
